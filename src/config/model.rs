@@ -1,0 +1,302 @@
+//! The plugin configuration: what translators write and the filter loads. A versioned contract; every
+//! field is documented here, and the JSON Schema and the reference page are made from these comments.
+//!
+//! Deliberately knows nothing of matching, of Kubernetes objects and of the host.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of this contract. Raised when a configuration written for one version would be misread by
+/// the other; the filter refuses every version but its own.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything that the filter needs to decide requests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PluginConfig {
+    /// Version of the contract, `SCHEMA_VERSION`. Any other value is refused.
+    pub version: u32,
+    /// Names this content: the same rules have the same generation. Shown in the filter's log and by
+    /// its probe, so that one can wait until every worker serves it. Free text without control characters.
+    #[serde(default)]
+    pub generation: String,
+    /// How a request reaches the filter, and what holds for every request whatever its rule.
+    #[serde(default)]
+    pub global: Global,
+    /// Lists of users and passwords, by a name that `BasicAuth.credentials` refers to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub credentials: BTreeMap<String, Credentials>,
+    /// Sets of policies. Rules refer to them by position, since most rules share a few.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub policies: Vec<PolicySet>,
+    /// One entry per host name. A request is decided within one host only: there is no falling through
+    /// to another when none of its rules match.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<Host>,
+}
+
+/// What holds for every request.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Global {
+    /// The listener overwrites the private header `x-ingress-wasm-connection` on each request with
+    /// `SCHEME PORT ADDRESS` of the connection, which saves a host call. Only set where Envoy is
+    /// configured so: otherwise clients could choose the value.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub connection_header: bool,
+    /// Whose word about the client is taken (ingress-nginx `use-forwarded-headers`, `proxy-real-ip-cidr`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub forwarded: Forwarded,
+    /// Edits to what each backend receives, after the standard headers (ConfigMap `proxy-set-headers`).
+    /// Values may hold nginx variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_headers: Vec<HeaderEdit>,
+    /// Edits to each answer, the filter's own included (ConfigMap `add-headers`, `hide-headers`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<HeaderEdit>,
+    /// Header names with an underscore reach the backend (nginx `underscores_in_headers`). Off: they are
+    /// dropped, since many applications cannot tell them from names with a hyphen.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub underscores_in_headers: bool,
+}
+
+/// Which forwarded headers of a request are believed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Forwarded {
+    /// Take scheme, host and port of the client from X-Forwarded-Proto, -Host and -Port (ConfigMap
+    /// `use-forwarded-headers`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub trust_headers: bool,
+    /// Networks whose hosts may name the client's address in `address_header`; CIDR notation, IPv4 or
+    /// IPv6. Empty: nobody may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trusted_proxies: Vec<String>,
+    /// The header that holds the client's address; `X-Forwarded-For` unless configured otherwise.
+    #[serde(default = "forwarded_for", skip_serializing_if = "is_forwarded_for")]
+    pub address_header: String,
+    /// Append the address to X-Forwarded-For instead of replacing it (`compute-full-forwarded-for`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub append: bool,
+}
+
+impl Default for Forwarded {
+    fn default() -> Self {
+        Forwarded {
+            trust_headers: false,
+            trusted_proxies: Vec::new(),
+            address_header: forwarded_for(),
+            append: false,
+        }
+    }
+}
+
+/// A list of users, in the form of an htpasswd file. Never logged.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Credentials {
+    /// User name to password hash: apr1 (`$apr1$`), bcrypt (`$2a$`, `$2b$`, `$2y$`), `{SHA}`, `{SSHA}`,
+    /// SHA-256 crypt (`$5$`), SHA-512 crypt (`$6$`), MD5 crypt (`$1$`) or `{PLAIN}`.
+    pub users: BTreeMap<String, String>,
+}
+
+impl std::fmt::Debug for Credentials {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Credentials({} users)", self.users.len())
+    }
+}
+
+/// The rules of one host name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Host {
+    /// `name.example` (exact), `*.name.example` (exactly one more label) or `*` (whatever no other
+    /// entry takes). Lower case, without port and final dot.
+    pub name: String,
+    /// How the paths of all rules of this host are read.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub path_matching: PathMatching,
+    /// Where a request for exactly `/` is redirected (302) before any rule is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app_root: Option<String>,
+    /// The rules, in any order: which one wins follows from the paths.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<Rule>,
+}
+
+/// How the paths of a host are read. ingress-nginx decides this per host, not per rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum PathMatching {
+    /// Text: Exact, and Prefix by whole path elements, with case (Kubernetes Ingress specification).
+    #[default]
+    Elements,
+    /// Every path is a regular expression without case, anchored at its start; tried by length of the
+    /// path, longest first (ingress-nginx, as soon as one rule of the host asks for expressions).
+    Expressions,
+}
+
+/// One path of a host and what happens to the requests that match it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Rule {
+    /// The Ingress it comes from, `namespace/name`: for logs, `explain` and statistics.
+    pub ingress: String,
+    /// The path as written in the Ingress.
+    pub path: String,
+    /// How the path is meant; without meaning where the host matches by expressions.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub path_type: PathType,
+    /// Position in `PluginConfig.policies`.
+    pub policies: usize,
+    /// What happens to a request that passes the policies.
+    pub action: Action,
+}
+
+/// The path types of the Ingress specification; ImplementationSpecific is Prefix, as in ingress-nginx.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+pub enum PathType {
+    /// The path itself, with case.
+    Exact,
+    /// The path, and everything below it by whole elements.
+    #[default]
+    Prefix,
+}
+
+/// What happens to a request that passes the policies of its rule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+pub enum Action {
+    /// Proxied to a backend.
+    Forward {
+        /// Name of the Envoy cluster.
+        cluster: String,
+        /// The Service behind it, `namespace/name:port`.
+        service: String,
+    },
+    /// Answered with a status of the filter's own: 404 where nothing is configured, 503 where the
+    /// backend is missing.
+    Respond {
+        /// HTTP status, 200 to 599.
+        status: u16,
+        /// Why, in words of the Ingress: for `explain` and the log, never sent to clients.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+}
+
+/// The policies of a rule, in the order in which they are evaluated. A field that is absent asks nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PolicySet {
+    /// Every request is answered 503: a protection was asked for that cannot be honoured. Says which, for
+    /// `explain` and the log; never sent to clients.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denied: Option<String>,
+    /// Largest request body in bytes, declared or streamed; a larger one is answered 413. Absent: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_body_bytes: Option<u64>,
+    /// User name and password are asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// The path that the backend gets instead of the request's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rewrite: Option<Rewrite>,
+    /// Tell the backend the original request target in X-Original-URI (ConfigMap
+    /// `proxy-add-original-uri-header`, and what releases of the time of extensions/v1beta1 always did).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub original_uri_header: bool,
+    /// Edits to what the backend receives, after those of `Global`. Values may hold nginx variables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_headers: Vec<HeaderEdit>,
+    /// Edits to the answer of the backend, after those of `Global`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<HeaderEdit>,
+    /// Name of the Envoy route that carries timeouts, retries and other settings that only a route can
+    /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_profile: Option<String>,
+}
+
+/// Basic authentication (RFC 7617).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BasicAuth {
+    /// The realm that a client shows to its user; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub realm: String,
+    /// Key in `PluginConfig.credentials`.
+    pub credentials: String,
+}
+
+/// How the path of a request changes on its way to the backend. The query stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+pub enum Rewrite {
+    /// The whole path is replaced (`nginx.ingress.kubernetes.io/rewrite-target`).
+    Path {
+        /// The new path; `$1` to `$9` stand for groups of the rule's expression, other nginx variables
+        /// for themselves. A target with a scheme (`http://`, `https://`) is answered 302 instead.
+        target: String,
+        /// Value of X-Forwarded-Prefix; may use `$1` to `$9`. Empty: the header is not set.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        forwarded_prefix: String,
+    },
+    /// Only the path of the rule is replaced, what follows it stays (`ingress.kubernetes.io/rewrite-target`
+    /// of early releases).
+    Prefix {
+        /// What stands in place of the rule's path.
+        target: String,
+    },
+}
+
+/// One change to a list of headers. Edits are applied in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase", tag = "op")]
+pub enum HeaderEdit {
+    /// All lines of this name are replaced with one.
+    Set {
+        /// Header name; case is of no concern.
+        name: String,
+        /// The value; in requests it may hold nginx variables.
+        value: String,
+    },
+    /// A further line.
+    Add {
+        /// Header name; case is of no concern.
+        name: String,
+        /// The value; in requests it may hold nginx variables.
+        value: String,
+    },
+    /// All lines of this name are taken away.
+    Remove {
+        /// Header name; case is of no concern.
+        name: String,
+    },
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn forwarded_for() -> String {
+    "X-Forwarded-For".to_owned()
+}
+
+fn is_forwarded_for(name: &str) -> bool {
+    name.eq_ignore_ascii_case("x-forwarded-for")
+}

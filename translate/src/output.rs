@@ -1,0 +1,130 @@
+//! What a translation gives: the plugin configuration, what Envoy itself needs, and diagnostics.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ingress_wasm::config::PluginConfig;
+
+use crate::diagnostic::Diagnostic;
+use crate::objects::{ObjectName, ObjectRef};
+
+/// Choices that are made on the command line and not in objects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    /// The class of the Ingresses to serve (`--ingress-class`).
+    pub ingress_class: String,
+    /// `spec.controller` of the IngressClasses that are ours.
+    pub controller_classes: Vec<String>,
+    /// The ConfigMap with ingress-nginx's global options (`--config-map`).
+    pub config_map: Option<ObjectName>,
+    /// Also serve Ingresses that name no class, whether or not a default class exists
+    /// (`--watch-ingress-without-class`).
+    pub ingress_without_class: bool,
+    /// How clusters are named.
+    pub cluster_naming: ClusterNaming,
+    /// Envoy's listeners set the private header `x-ingress-wasm-connection`.
+    pub connection_header: bool,
+    /// Addresses that stand in for those of a Service's port, whether or not the Service exists
+    /// (`--backend`, `--demo-backends`).
+    pub backends: BTreeMap<ServicePortName, Vec<Endpoint>>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            ingress_class: "nginx".to_owned(),
+            controller_classes: vec!["k8s.io/ingress-nginx".to_owned(), "ingress-wasm.io/controller".to_owned()],
+            config_map: Some(ObjectName::new("ingress-nginx", "ingress-nginx-controller")),
+            ingress_without_class: false,
+            cluster_naming: ClusterNaming::Plain,
+            connection_header: true,
+            backends: BTreeMap::new(),
+        }
+    }
+}
+
+/// How clusters are named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClusterNaming {
+    /// `namespace/service:port`, and `#settings` after it where an Ingress asks for settings of its own.
+    Plain,
+    /// Istio's `outbound|port||service.namespace.svc.cluster.local`, made by Istio itself.
+    Istio,
+}
+
+/// A port of a Service as a backend names it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServicePortName {
+    /// The Service.
+    pub service: ObjectName,
+    /// The port as the Ingress names it: its number or its name.
+    pub port: String,
+}
+
+impl std::fmt::Display for ServicePortName {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}:{}", self.service, self.port)
+    }
+}
+
+/// What one set of objects comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Translation {
+    /// What the filter loads.
+    pub config: PluginConfig,
+    /// The clusters that `config` names, by name.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// The route profiles that `config` names, by name. The default route is not among them.
+    pub route_profiles: BTreeMap<String, RouteProfile>,
+    /// The settings of the default route.
+    pub default_profile: RouteProfile,
+    /// Everything its author should know, in order of file, line and object.
+    pub diagnostics: Vec<Diagnostic>,
+    /// Objects that are not served as they stand, for which an earlier version should go on serving.
+    pub rejected: Vec<ObjectRef>,
+}
+
+/// A group of endpoints with settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// The Service's port behind it.
+    pub service: ServicePortName,
+    /// How long a connection may take to be made (`proxy-connect-timeout`).
+    pub connect_timeout: Duration,
+    /// Where its endpoints come from.
+    pub endpoints: Endpoints,
+}
+
+/// Where the endpoints of a cluster come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoints {
+    /// These addresses, told to Envoy by EDS. May be empty: requests are answered 503.
+    Addresses(Vec<Endpoint>),
+    /// A name that Envoy resolves (a Service of type ExternalName).
+    Name(Endpoint),
+}
+
+/// An address and a port.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Endpoint {
+    /// An IP address; a host name in [`Endpoints::Name`].
+    pub address: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// Settings that only an Envoy route can carry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteProfile {
+    /// Longest time between two reads from the backend (`proxy-read-timeout`); 504 after it.
+    pub read_timeout: Duration,
+    /// Longest time between two writes to the backend (`proxy-send-timeout`).
+    pub send_timeout: Duration,
+}
+
+impl Default for RouteProfile {
+    /// The defaults of ingress-nginx.
+    fn default() -> Self {
+        RouteProfile { read_timeout: Duration::from_secs(60), send_timeout: Duration::from_secs(60) }
+    }
+}
