@@ -1,0 +1,1 @@
+//! Tables of patterns, subjects and expected groups.
