@@ -32,60 +32,57 @@ impl Program {
         if matches!(one, One::Byte(_)) { set } else { set.complement() }
     }
 
-    /// Visits the places that can be reached from `at`, as `step` names what follows each. Stops and says
-    /// no when `step` does, or when there are too many places.
-    fn visit(&self, at: u16, mut step: impl FnMut(u16, Inst, &mut Vec<u16>) -> bool) -> bool {
+    /// What can come next if the program is to succeed from `at`.
+    pub(super) fn first_set(&self, at: u16) -> ByteSet {
+        self.explore(at, false).unwrap_or(ByteSet::ANY)
+    }
+
+    /// Follows every way from `at` up to what takes a byte, and gives the bytes and ends that can come
+    /// there; `None` if that is not to be known. When `anchored` is asked for, a way may only end in
+    /// [`Assert::Start`], and anything else gives `None`.
+    pub(super) fn explore(&self, at: u16, anchored: bool) -> Option<ByteSet> {
+        let mut set = ByteSet::NONE;
         let mut places = vec![at];
         let mut seen = 0usize;
         while let Some(&place) = places.get(seen) {
+            if places.len() > MAX_PLACES {
+                return None;
+            }
+            let known = places.iter().take(seen).any(|&other| other == place);
             seen = seen.saturating_add(1);
-            if places.iter().take(seen.saturating_sub(1)).any(|&other| other == place) {
+            if known {
                 continue;
             }
-            let Some(inst) = self.inst(place) else { return false };
-            if places.len() > MAX_PLACES || !step(place, inst, &mut places) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// What can come next if the program is to succeed from `at`.
-    pub(super) fn first_set(&self, at: u16) -> ByteSet {
-        let mut set = ByteSet::NONE;
-        let known = self.visit(at, |place, inst, places| {
             let next = place.saturating_add(1);
-            match inst {
+            match self.inst(place)? {
+                Inst::Assert(Assert::Start) if anchored => {}
+                Inst::Save(_) | Inst::Copy { .. } | Inst::LoopStart(_) | Inst::Atomic => places.push(next),
+                Inst::Split { first, second, .. } => places.extend([first, second]),
+                Inst::LoopEnd { exit, .. } => places.extend([next, exit]),
+                // What a look-around asks for can only narrow what follows it.
+                Inst::Jump(target) | Inst::Look { next: target, .. } => places.push(target),
+                _ if anchored => return None,
                 Inst::One(one) => set.union(&self.one_set(one)),
-                Inst::Literal { start, len } => {
-                    self.literal(start, len).iter().take(1).for_each(|&byte| set.insert(byte));
-                }
-                Inst::Folded { start, len } => {
-                    for byte in self.literal(start, len).iter().take(1) {
-                        set.insert(*byte);
+                Inst::Literal { start, len } | Inst::Folded { start, len } => {
+                    let byte = *self.literal(start, len).first()?;
+                    set.insert(byte);
+                    if matches!(self.inst(place), Some(Inst::Folded { .. })) {
                         set.insert(byte.to_ascii_uppercase());
                     }
                 }
                 Inst::Repeat(index) => {
-                    let Some(repeat) = self.repeats.get(usize::from(index)) else { return false };
+                    let repeat = self.repeats.get(usize::from(index))?;
                     set.union(&self.one_set(repeat.one));
                     if repeat.min == 0 {
                         places.push(next);
                     }
                 }
-                Inst::Split { first, second, .. } => places.extend([first, second]),
-                Inst::Jump(target) => places.push(target),
-                Inst::LoopEnd { exit, .. } => places.extend([next, exit]),
                 Inst::Assert(Assert::End) => set.end = true,
                 Inst::Assert(Assert::EndOrNewline | Assert::LineEnd) => {
                     set.end = true;
                     set.insert(b'\n');
                 }
-                // What a look-around asks for can only narrow what follows it.
-                Inst::Look { next, .. } => places.push(next),
-                Inst::Save(_) | Inst::Copy { .. } | Inst::LoopStart(_) | Inst::Assert(_) | Inst::Atomic => {
-                    places.push(next)
-                }
+                Inst::Assert(_) => places.push(next),
                 // An atomic group keeps to its first way even if what follows fails, so what follows must
                 // not prune the ways within. The same goes for a look-around.
                 Inst::AtomicEnd
@@ -93,13 +90,10 @@ impl Program {
                 | Inst::LookNot
                 | Inst::Behind(_)
                 | Inst::Backref { .. }
-                | Inst::Match => {
-                    return false;
-                }
+                | Inst::Match => return None,
             }
-            true
-        });
-        if known { set } else { ByteSet::ANY }
+        }
+        Some(set)
     }
 
     /// Whether nothing can fail from `at` on.
@@ -109,24 +103,6 @@ impl Program {
             at = at.saturating_add(1);
         }
         matches!(self.inst(at), Some(Inst::Match))
-    }
-
-    /// Whether every way through the program asks for the start of the subject before anything else.
-    pub(super) fn is_anchored(&self) -> bool {
-        self.visit(0, |place, inst, places| {
-            let next = place.saturating_add(1);
-            match inst {
-                Inst::Assert(Assert::Start) => {}
-                Inst::Split { first, second, .. } => places.extend([first, second]),
-                Inst::Jump(target) | Inst::Look { next: target, .. } => places.push(target),
-                Inst::LoopEnd { exit, .. } => places.extend([next, exit]),
-                Inst::Save(_) | Inst::Copy { .. } | Inst::LoopStart(_) | Inst::Assert(_) | Inst::Atomic => {
-                    places.push(next);
-                }
-                _ => return false,
-            }
-            true
-        })
     }
 
     /// The text that follows the place where every match begins. With `caseless` it is in lower case;

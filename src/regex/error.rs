@@ -3,16 +3,16 @@
 use std::fmt;
 
 /// A pattern that cannot be compiled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// Four bytes in all: the parser hands it through many calls, and its size is the module's size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Error {
-    /// Where in the pattern, as a byte offset.
-    pub at: usize,
-    /// What is wrong there.
-    pub kind: ErrorKind,
+    at: u16,
+    kind: ErrorKind,
 }
 
 /// What is wrong with a pattern.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
     /// The pattern has more bytes than [`super::MAX_PATTERN`].
@@ -57,13 +57,52 @@ pub enum ErrorKind {
     UnknownSyntax,
     /// A look-behind branch whose length is not fixed.
     LookbehindLength,
-    /// PCRE syntax that this engine does not have; the text names it.
-    Unsupported(&'static str),
+    /// PCRE syntax that this engine does not have.
+    Unsupported(Unsupported),
+}
+
+/// PCRE syntax that is refused although PCRE takes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Unsupported {
+    /// `(*…)`: verbs and the named forms of look-around.
+    Verb,
+    /// `(?*…)` and `(?<*…)`.
+    NonAtomicLook,
+    /// `(?(…)…|…)`.
+    Conditional,
+    /// `(?R)`, `(?1)`, `(?&name)`, `(?P>name)`, `\g<name>`.
+    Recursion,
+    /// `(?|…)`.
+    BranchReset,
+    /// `(?C…)`.
+    Callout,
+    /// `(?[…])`, `[[:<:]]` and `[[:>:]]`.
+    ExtendedClass,
+    /// The options `J`, `a` and `r`.
+    Option,
+    /// `\p{…}`, `\P{…}` and `\X`.
+    Unicode,
+    /// `\K` inside a look-around.
+    KeepInLook,
 }
 
 impl Error {
     pub(super) const fn new(at: usize, kind: ErrorKind) -> Self {
-        Self { at, kind }
+        // No pattern is longer than that: see `MAX_PATTERN`.
+        Self { at: at as u16, kind }
+    }
+
+    /// Where in the pattern, as a byte offset.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        usize::from(self.at)
+    }
+
+    /// What is wrong there.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
     }
 }
 
@@ -93,11 +132,24 @@ impl fmt::Display for Error {
             ErrorKind::LookbehindLength => {
                 "look-behind is not of fixed length; split it into alternatives of fixed length"
             }
-            ErrorKind::Unsupported(what) => {
-                return write!(f, "byte {}: {what} is not supported; write the pattern without it", self.at);
-            }
+            ErrorKind::Unsupported(what) => match what {
+                Unsupported::Verb => "a verb `(*…)`",
+                Unsupported::NonAtomicLook => "a non-atomic look-around",
+                Unsupported::Conditional => "a conditional `(?(…)…)`",
+                Unsupported::Recursion => "a recursion or subroutine call",
+                Unsupported::BranchReset => "a branch reset `(?|…)`",
+                Unsupported::Callout => "a callout `(?C…)`",
+                Unsupported::ExtendedClass => "an extended class",
+                Unsupported::Option => "the option J, a or r",
+                Unsupported::Unicode => "a Unicode property",
+                Unsupported::KeepInLook => "`\\K` in a look-around",
+            },
         };
-        write!(f, "byte {}: {text}", self.at)
+        let hint = match self.kind {
+            ErrorKind::Unsupported(_) => " is not supported; write the pattern without it",
+            _ => "",
+        };
+        write!(f, "byte {}: {text}{hint}", self.at)
     }
 }
 

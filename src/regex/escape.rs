@@ -1,6 +1,6 @@
 //! Reads what begins with a backslash, and character classes.
 
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, Unsupported};
 use super::parse::{Assert, Item, Node, Parser, Target, class_node, flag, not_newline};
 use super::set::ByteSet;
 
@@ -77,7 +77,7 @@ impl Parser<'_> {
                         _ => return Err(Error::new(at, ErrorKind::BadEscape)),
                     },
                     b'p' | b'P' | b'X' => {
-                        return Err(Error::new(at, ErrorKind::Unsupported("a Unicode property")));
+                        return Err(Error::new(at, ErrorKind::Unsupported(Unsupported::Unicode)));
                     }
                     b'F' | b'l' | b'L' | b'u' | b'U' => {
                         return Err(Error::new(at, ErrorKind::BadEscape));
@@ -134,7 +134,7 @@ impl Parser<'_> {
             value = Some(value.unwrap_or(0u32).saturating_mul(radix).saturating_add(digit));
             self.skip(1);
         }
-        let value = value.and_then(|v| u8::try_from(v).ok()).ok_or(bad.clone())?;
+        let value = value.and_then(|v| u8::try_from(v).ok()).ok_or(bad)?;
         if self.eat("}") { Ok(value) } else { Err(bad) }
     }
 
@@ -172,7 +172,7 @@ impl Parser<'_> {
             b'b' => Assert::WordBoundary,
             b'B' => Assert::NotWordBoundary,
             b'K' if self.looks > 0 => {
-                return Err(Error::new(at, ErrorKind::Unsupported("`\\K` in a look-around")));
+                return Err(Error::new(at, ErrorKind::Unsupported(Unsupported::KeepInLook)));
             }
             b'K' => return Ok(Item::Fixed(Node::Keep)),
             b'C' => return Ok(Item::Node(class_node(ByteSet::NONE.complement()))),
@@ -204,7 +204,7 @@ impl Parser<'_> {
     /// Reads what follows `\g`: a number, absolute or relative, or a name in braces.
     fn numbered(&mut self, at: usize) -> Result<Item, Error> {
         if matches!(self.peek(), Some(b'<' | b'\'')) {
-            return Err(Error::new(at, ErrorKind::Unsupported("a recursion or subroutine call")));
+            return Err(Error::new(at, ErrorKind::Unsupported(Unsupported::Recursion)));
         }
         let braced = self.eat("{");
         let start = self.at;
@@ -232,7 +232,7 @@ impl Parser<'_> {
     /// Reads a class; its `[`, at `open`, is read.
     pub(super) fn class(&mut self, open: usize) -> Result<Item, Error> {
         if self.eat("[:<:]]") || self.eat("[:>:]]") {
-            return Err(Error::new(open, ErrorKind::Unsupported("`[[:<:]]` or `[[:>:]]`")));
+            return Err(Error::new(open, ErrorKind::Unsupported(Unsupported::ExtendedClass)));
         }
         if self.posix_end().is_some() {
             return Err(Error::new(open, ErrorKind::PosixOutsideClass));
@@ -333,7 +333,7 @@ impl Parser<'_> {
 
     fn posix_class(&mut self, at: usize) -> Result<ByteSet, Error> {
         let unknown = Error::new(at, ErrorKind::UnknownPosixClass);
-        let end = self.posix_end().ok_or(unknown.clone())?;
+        let end = self.posix_end().ok_or(unknown)?;
         if !self.eat(":") {
             return Err(unknown);
         }

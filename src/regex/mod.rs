@@ -33,7 +33,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 
-pub use error::{Error, ErrorKind, LimitExceeded};
+pub use error::{Error, ErrorKind, LimitExceeded, Unsupported};
 pub use matcher::{Captures, Scratch};
 
 /// Longest pattern taken, in bytes. nginx takes 4096.

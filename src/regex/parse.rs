@@ -3,7 +3,7 @@
 //!
 //! Knows nothing of programs and of matching.
 
-use super::error::{Error, ErrorKind};
+use super::error::{Error, ErrorKind, Unsupported};
 use super::set::ByteSet;
 use super::{MAX_DEPTH, MAX_PATTERN};
 
@@ -362,7 +362,7 @@ impl Parser<'_> {
         let unsupported = |what| Err(Error::new(open, ErrorKind::Unsupported(what)));
         match self.peek() {
             Some(b'*') if self.peek_at(1).is_some_and(|b| b.is_ascii_alphabetic() || b == b':') => {
-                return unsupported("a verb `(*…)`");
+                return unsupported(Unsupported::Verb);
             }
             Some(b'*') => return Err(self.error(ErrorKind::NothingToRepeat)),
             Some(b'?') => self.skip(1),
@@ -378,7 +378,7 @@ impl Parser<'_> {
                 self.skip(1);
                 self.look(open, true, sign == b'!')
             }
-            (Some(b'*'), _) | (Some(b'<'), Some(b'*')) => unsupported("non-atomic look-around"),
+            (Some(b'*'), _) | (Some(b'<'), Some(b'*')) => unsupported(Unsupported::NonAtomicLook),
             (Some(b'P'), Some(b'=')) => {
                 self.skip(1);
                 let name = self.name(b')')?;
@@ -397,13 +397,13 @@ impl Parser<'_> {
                 let name = self.name(b'\'')?;
                 self.capture(open, Some(name))
             }
-            (Some(b'('), _) => unsupported("a conditional `(?(…)…)`"),
+            (Some(b'('), _) => unsupported(Unsupported::Conditional),
             (Some(b'R' | b'0'..=b'9' | b'+' | b'&'), _)
             | (Some(b'P'), Some(b'>'))
-            | (Some(b'-'), Some(b'0'..=b'9')) => unsupported("a recursion or subroutine call"),
-            (Some(b'|'), _) => unsupported("a branch reset `(?|…)`"),
-            (Some(b'C'), _) => unsupported("a callout `(?C…)`"),
-            (Some(b'['), _) => unsupported("an extended class `(?[…])`"),
+            | (Some(b'-'), Some(b'0'..=b'9')) => unsupported(Unsupported::Recursion),
+            (Some(b'|'), _) => unsupported(Unsupported::BranchReset),
+            (Some(b'C'), _) => unsupported(Unsupported::Callout),
+            (Some(b'['), _) => unsupported(Unsupported::ExtendedClass),
             (None, _) => Err(Error::new(open, ErrorKind::UnclosedGroup)),
             _ => {
                 self.at = self.at.saturating_sub(1);
@@ -441,7 +441,7 @@ impl Parser<'_> {
                     flag::EXTENDED
                 }
                 Some(b'J' | b'a' | b'r') => {
-                    return Err(Error::new(at, ErrorKind::Unsupported("the option J, a or r")));
+                    return Err(Error::new(at, ErrorKind::Unsupported(Unsupported::Option)));
                 }
                 _ => return Err(Error::new(at, ErrorKind::UnknownSyntax)),
             };

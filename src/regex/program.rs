@@ -135,9 +135,12 @@ pub(super) struct Program {
 /// Compiles a tree.
 pub(super) fn compile(parsed: &Parsed) -> Result<Program, Error> {
     let groups = parsed.groups.saturating_add(1);
-    let mut referenced: Vec<u16> = parsed.references.iter().map(|&(group, _)| group).collect();
-    referenced.sort_unstable();
-    referenced.dedup();
+    let mut referenced = Vec::new();
+    for (group, _) in &parsed.references {
+        if !referenced.contains(group) {
+            referenced.push(*group);
+        }
+    }
     let captures = groups.saturating_mul(2);
     let loop_slots = captures.saturating_add(referenced.len() as u16);
     let mut compiler = Compiler {
@@ -172,7 +175,7 @@ pub(super) fn compile(parsed: &Parsed) -> Result<Program, Error> {
 
 struct Compiler<'p> {
     parsed: &'p Parsed,
-    /// The groups that back-references name, in order.
+    /// The groups that back-references name.
     referenced: Vec<u16>,
     loop_depth: u16,
     pure: bool,
@@ -248,7 +251,12 @@ impl Compiler<'_> {
     fn one(&mut self, node: &Node) -> Option<One> {
         let set = match node {
             Node::Byte { byte, fold: false } => return Some(One::Byte(*byte)),
-            Node::Byte { byte, .. } => ByteSet::of(|b| b.eq_ignore_ascii_case(byte)),
+            Node::Byte { byte, .. } => {
+                let mut both = ByteSet::NONE;
+                both.insert(*byte);
+                both.insert(byte.to_ascii_uppercase());
+                both
+            }
             Node::Set(set) => **set,
             _ => return None,
         };
@@ -330,8 +338,8 @@ impl Compiler<'_> {
         // A back-reference inside the group still sees the text of the turn before, so the new start waits.
         let waiting = self
             .referenced
-            .binary_search(&group)
-            .ok()
+            .iter()
+            .position(|&other| other == group)
             .map(|rank| self.program.groups.saturating_mul(2).saturating_add(rank as u16));
         self.push(Inst::Save(waiting.unwrap_or(start)))?;
         self.node(node)?;
@@ -496,7 +504,7 @@ impl Compiler<'_> {
             }
         }
         self.program.first = self.guard(0);
-        self.program.anchored = self.program.is_anchored();
+        self.program.anchored = self.program.explore(0, true).is_some();
         self.program.sets = self.sets.into();
         self.program
     }

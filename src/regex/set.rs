@@ -14,7 +14,7 @@ impl ByteSet {
     pub(super) const ANY: Self = Self { bits: [u32::MAX; 8], end: true };
 
     /// The bytes for which `is` holds.
-    pub(super) fn of(is: impl Fn(u8) -> bool) -> Self {
+    pub(super) fn of(is: fn(u8) -> bool) -> Self {
         let mut set = Self::NONE;
         for byte in 0..=u8::MAX {
             if is(byte) {
