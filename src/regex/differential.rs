@@ -9,7 +9,7 @@ use pcre2::bytes::{CaptureLocations, RegexBuilder};
 
 use super::{ErrorKind, LimitExceeded, Options, Regex, Scratch};
 
-const PATTERNS: usize = 1_500_000;
+const PATTERNS: usize = 40_000;
 const SUBJECTS: usize = 6;
 
 /// Writes random patterns, mostly sound ones.

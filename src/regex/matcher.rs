@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::error::LimitExceeded;
 use super::parse::{Assert, Kind, UNBOUNDED};
-use super::program::{Inst, NONE, One, Program, Repeat};
+use super::program::{Inst, One, Program, Repeat};
 use super::set::ByteSet;
 use super::{MAX_FRAMES, MAX_MEMO_BITS, MAX_STEPS, MAX_STEPS_REMEMBERING, STEPS_BEFORE_REMEMBERING};
 
@@ -355,6 +355,10 @@ impl Matcher<'_> {
 
     /// Begins a repetition of one byte; gives where it ends first.
     fn repeat(&mut self, repeat: &Repeat, pc: usize, pos: usize) -> Result<Option<usize>, LimitExceeded> {
+        let endless = repeat.max == UNBOUNDED;
+        if self.remembering && !endless && self.been(repeat.memo, pos) {
+            return Ok(None);
+        }
         let mut low = pos;
         if repeat.min > 0 {
             low = pos.saturating_add(self.scan(repeat.one, pos, repeat.min));
@@ -362,7 +366,6 @@ impl Matcher<'_> {
                 return Ok(None);
             }
         }
-        let endless = repeat.max == UNBOUNDED;
         let left = if endless { UNBOUNDED } else { repeat.max.saturating_sub(repeat.min) };
         if repeat.kind == Kind::Lazy {
             self.spend(low.saturating_sub(pos) >> 4)?;
@@ -425,7 +428,7 @@ impl Matcher<'_> {
         let (mut pos, mut left) = (pos, left);
         let mut work = 0usize;
         loop {
-            if self.remembering && repeat.memo != NONE && self.been(repeat.memo, pos) {
+            if self.remembering && left == UNBOUNDED && self.been(repeat.memo, pos) {
                 return Ok(None);
             }
             if self.accepts(repeat.guard, pos) {

@@ -94,7 +94,8 @@ pub(super) struct Repeat {
     pub(super) max: u32,
     /// The set of what can follow.
     pub(super) guard: u16,
-    /// Where it remembers; [`NONE`] if the number of turns is bounded.
+    /// Where it remembers: each turn, or where it began if the number of turns is bounded. [`NONE`] if there
+    /// is no choice.
     pub(super) memo: u16,
 }
 
@@ -413,7 +414,7 @@ impl Compiler<'_> {
         if (min, max, kind) != (1, 1, Kind::Possessive)
             && let Some(one) = self.one(node)
         {
-            let memo = if max == UNBOUNDED { self.memo_point() } else { NONE };
+            let memo = if min == max { NONE } else { self.memo_point() };
             let at = self.repeats.len() as u16;
             self.repeats.push(Repeat { one, kind, min, max, guard: 0, memo });
             self.push(Inst::Repeat(at))?;
