@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use pcre2::bytes::{CaptureLocations, RegexBuilder};
 
-use super::{ErrorKind, LimitExceeded, Options, Regex, Scratch};
+use super::{ErrorKind, LimitExceeded, Options, Regex, Scratch, tests};
 
 const PATTERNS: usize = 40_000;
 const SUBJECTS: usize = 6;
@@ -220,4 +220,25 @@ fn agrees_with_pcre() {
     differences.truncate(20);
     assert!(differences.is_empty(), "{}", differences.join("\n"));
     assert!(compared > 100_000 && matched > 40_000, "{compared} compared, {matched} matched");
+}
+
+/// The tables of the unit tests say what PCRE2 says.
+#[test]
+fn tables_agree_with_pcre() {
+    for (caseless, rows) in
+        [(true, tests::PATHS), (true, tests::CASELESS), (false, tests::SYNTAX), (false, tests::BACKTRACKING)]
+    {
+        for &(pattern, subject, wanted) in rows {
+            let theirs = RegexBuilder::new().caseless(caseless).build(pattern).unwrap();
+            let mut at = theirs.capture_locations();
+            let found = match theirs.captures_read(&mut at, subject).unwrap() {
+                None => "no".into(),
+                Some(_) => {
+                    let text = |n| at.get(n).map_or("-".into(), |(start, end)| format!("{start}-{end}"));
+                    (0..at.len()).map(text).collect::<Vec<String>>().join(" ")
+                }
+            };
+            assert_eq!(found, wanted, "{pattern:?} on {:?}", String::from_utf8_lossy(subject));
+        }
+    }
 }
