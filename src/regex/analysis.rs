@@ -49,11 +49,11 @@ impl Program {
                 return None;
             }
             let known = places.iter().take(seen).any(|&other| other == place);
-            seen = seen.saturating_add(1);
+            seen = seen.wrapping_add(1);
             if known {
                 continue;
             }
-            let next = place.saturating_add(1);
+            let next = place.wrapping_add(1);
             match self.inst(place)? {
                 Inst::Assert(Assert::Start) if anchored => {}
                 Inst::Save(_) | Inst::Copy { .. } | Inst::LoopStart(_) | Inst::Atomic => places.push(next),
@@ -100,7 +100,7 @@ impl Program {
     pub(super) fn succeeds(&self, at: u16) -> bool {
         let mut at = at;
         while let Some(Inst::Save(_)) = self.inst(at) {
-            at = at.saturating_add(1);
+            at = at.wrapping_add(1);
         }
         matches!(self.inst(at), Some(Inst::Match))
     }
@@ -112,7 +112,7 @@ impl Program {
         let mut at = 0u16;
         // A program's jumps forward only end at its end; backward ones are behind a split.
         while let Some(inst) = self.inst(at) {
-            at = at.saturating_add(1);
+            at = at.wrapping_add(1);
             match inst {
                 Inst::One(One::Byte(byte)) => prefix.push(byte),
                 Inst::Literal { start, len } => prefix.extend(self.literal(start, len)),

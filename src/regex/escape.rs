@@ -24,26 +24,26 @@ fn is_vertical(byte: u8) -> bool {
     matches!(byte, 10..=13 | 0x85)
 }
 
+/// A named class.
+type Posix = (&'static [u8], fn(u8) -> bool);
+
 /// The POSIX classes in the C locale, which nginx leaves PCRE in.
-fn posix(name: &[u8]) -> Option<fn(u8) -> bool> {
-    Some(match name {
-        b"alpha" => |b| b.is_ascii_alphabetic(),
-        b"lower" => |b| b.is_ascii_lowercase(),
-        b"upper" => |b| b.is_ascii_uppercase(),
-        b"alnum" => |b| b.is_ascii_alphanumeric(),
-        b"ascii" => |b| b.is_ascii(),
-        b"blank" => |b| matches!(b, b' ' | b'\t'),
-        b"cntrl" => |b| b.is_ascii_control(),
-        b"digit" => |b| b.is_ascii_digit(),
-        b"graph" => |b| b.is_ascii_graphic(),
-        b"print" => |b| matches!(b, b' '..=b'~'),
-        b"punct" => |b| b.is_ascii_punctuation(),
-        b"space" => is_space,
-        b"word" => is_word,
-        b"xdigit" => |b| b.is_ascii_hexdigit(),
-        _ => return None,
-    })
-}
+const POSIX: &[Posix] = &[
+    (b"alpha", |b| b.is_ascii_alphabetic()),
+    (b"lower", |b| b.is_ascii_lowercase()),
+    (b"upper", |b| b.is_ascii_uppercase()),
+    (b"alnum", |b| b.is_ascii_alphanumeric()),
+    (b"ascii", |b| b.is_ascii()),
+    (b"blank", |b| matches!(b, b' ' | b'\t')),
+    (b"cntrl", |b| b.is_ascii_control()),
+    (b"digit", |b| b.is_ascii_digit()),
+    (b"graph", |b| b.is_ascii_graphic()),
+    (b"print", |b| matches!(b, b' '..=b'~')),
+    (b"punct", |b| b.is_ascii_punctuation()),
+    (b"space", is_space),
+    (b"word", is_word),
+    (b"xdigit", |b| b.is_ascii_hexdigit()),
+];
 
 impl Parser<'_> {
     /// Reads the part of an escape that means the same everywhere; the backslash is read.
@@ -112,7 +112,7 @@ impl Parser<'_> {
         u8::try_from(digit).ok()
     }
 
-    /// Reads up to two more octal digits after `first`; what passes 255 is read by the caller's check.
+    /// Reads up to two more octal digits after `first`, which is at most 3 if there are two.
     fn octal(&mut self, first: u8) -> u8 {
         let mut value = first;
         for _ in 0..2 {
@@ -140,13 +140,13 @@ impl Parser<'_> {
 
     /// `\1` to `\9` with the digits after it: a back-reference or an octal code. The first digit is read.
     fn digits(&mut self, digit: u8, at: usize) -> Result<Item, Error> {
-        self.at = self.at.saturating_sub(1);
+        self.at = self.at.wrapping_sub(1);
         let start = self.at;
         let number = self.number().unwrap_or(0);
         if number < 10 || digit >= b'8' || number <= u32::from(self.groups) {
             return Ok(self.reference(Target::Number(number), at));
         }
-        self.at = start.saturating_add(1);
+        self.at = start.wrapping_add(1);
         self.octal_code(digit, at).map(|byte| self.literal(byte))
     }
 
@@ -253,33 +253,32 @@ impl Parser<'_> {
         }
         loop {
             let at = self.at;
-            let fold = self.has(flag::CASELESS);
             let Some(byte) = self.bump() else {
                 return Err(Error::new(open, ErrorKind::UnclosedClass));
             };
-            match byte {
-                b'\\' if self.quoting => {
-                    if self.eat("E") {
-                        self.quoting = false;
-                    } else if !class.literal(byte, fold) {
-                        return Err(Error::new(at, ErrorKind::RangeOrder));
-                    }
+            let literal = match byte {
+                b'\\' if self.quoting && self.eat("E") => {
+                    self.quoting = false;
+                    None
                 }
-                _ if self.quoting => {
-                    if !class.literal(byte, fold) {
-                        return Err(Error::new(at, ErrorKind::RangeOrder));
-                    }
-                }
+                _ if self.quoting => Some(byte),
                 b']' => break,
-                b' ' | b'\t' if self.has(flag::EXTENDED_MORE) => {}
-                b'[' if self.posix_end().is_some() => class.set(&self.posix_class(at)?),
-                b'-' if class.last.is_some() && !class.dash => class.dash = true,
-                b'\\' => self.class_escape(at, &mut class)?,
-                _ => {
-                    if !class.literal(byte, fold) {
-                        return Err(Error::new(at, ErrorKind::RangeOrder));
-                    }
+                b' ' | b'\t' if self.has(flag::EXTENDED_MORE) => None,
+                b'[' if self.posix_end().is_some() => {
+                    class.set(&self.posix_class(at)?);
+                    None
                 }
+                b'-' if class.last.is_some() && !class.dash => {
+                    class.dash = true;
+                    None
+                }
+                b'\\' => self.class_escape(at, &mut class)?,
+                _ => Some(byte),
+            };
+            if let Some(byte) = literal
+                && !class.literal(byte, self.has(flag::CASELESS))
+            {
+                return Err(Error::new(at, ErrorKind::RangeOrder));
             }
         }
         let mut set = class.close();
@@ -293,25 +292,24 @@ impl Parser<'_> {
         self.eat(" ") || self.eat("\t")
     }
 
-    fn class_escape(&mut self, at: usize, class: &mut Class) -> Result<(), Error> {
-        let fold = self.has(flag::CASELESS);
-        let byte = match self.common_escape(at)? {
-            Escape::Byte(byte) => byte,
+    /// Reads an escape in a class: a byte that may be part of a range, or what is added here.
+    fn class_escape(&mut self, at: usize, class: &mut Class) -> Result<Option<u8>, Error> {
+        Ok(match self.common_escape(at)? {
+            Escape::Byte(byte) => Some(byte),
             Escape::Set(set) => {
                 class.set(&set);
-                return Ok(());
+                None
             }
             Escape::Other(b'Q') => {
                 self.quoting = true;
-                return Ok(());
+                None
             }
-            Escape::Other(b'E') => return Ok(()),
-            Escape::Other(b'b') => 8,
-            Escape::Other(letter @ (b'g' | b'k' | b'8' | b'9')) => letter,
-            Escape::Other(digit @ b'1'..=b'7') => self.octal_code(digit, at)?,
+            Escape::Other(b'E') => None,
+            Escape::Other(b'b') => Some(8),
+            Escape::Other(letter @ (b'g' | b'k' | b'8' | b'9')) => Some(letter),
+            Escape::Other(digit @ b'1'..=b'7') => Some(self.octal_code(digit, at)?),
             Escape::Other(_) => return Err(Error::new(at, ErrorKind::BadEscape)),
-        };
-        if class.literal(byte, fold) { Ok(()) } else { Err(Error::new(at, ErrorKind::RangeOrder)) }
+        })
     }
 
     /// After a `[`: where `:name:`, `.x.` or `=x=` ends, if that comes next, as the offset of its last mark.
@@ -339,12 +337,12 @@ impl Parser<'_> {
         }
         let negated = self.eat("^");
         let name = self.pattern.get(self.at..end).unwrap_or_default();
-        let mut is = posix(name).ok_or(unknown)?;
+        let mut is = POSIX.iter().find(|(known, _)| *known == name).ok_or(unknown)?.1;
         // The two cases are one when case is ignored.
         if self.has(flag::CASELESS) && matches!(name, b"lower" | b"upper") {
             is = |b| b.is_ascii_alphabetic();
         }
-        self.at = end.saturating_add(2);
+        self.at = end.wrapping_add(2);
         let set = ByteSet::of(is);
         Ok(if negated { set.complement() } else { set })
     }

@@ -148,18 +148,15 @@ pub(super) fn parse(pattern: &str, flags: u8) -> Result<Parsed, Error> {
     if parser.peek().is_some() {
         return Err(parser.error(ErrorKind::UnopenedGroup));
     }
-    let Parser { groups, names, references, .. } = parser;
-    let references = references
-        .into_iter()
-        .map(|(target, fold, at)| {
-            let group = match target {
-                Target::Number(number) => u16::try_from(number).ok().filter(|&g| g <= groups),
-                Target::Name(name) => names.iter().find(|(n, _)| *n == name).map(|&(_, g)| g),
-            };
-            group.map(|g| (g, fold)).ok_or(Error::new(at, ErrorKind::UnknownGroup))
-        })
-        .collect::<Result<_, _>>()?;
-    Ok(Parsed { root, groups, names, references })
+    let mut references = Vec::new();
+    for (target, fold, at) in parser.references {
+        let group = match target {
+            Target::Number(number) => u16::try_from(number).ok().filter(|&group| group <= parser.groups),
+            Target::Name(name) => parser.names.iter().find(|(n, _)| *n == name).map(|&(_, group)| group),
+        };
+        references.push((group.ok_or(Error::new(at, ErrorKind::UnknownGroup))?, fold));
+    }
+    Ok(Parsed { root, groups: parser.groups, names: parser.names, references })
 }
 
 impl Parser<'_> {
@@ -176,7 +173,7 @@ impl Parser<'_> {
     }
 
     pub(super) fn skip(&mut self, count: usize) {
-        self.at = self.at.saturating_add(count);
+        self.at = self.at.wrapping_add(count);
     }
 
     pub(super) fn bump(&mut self) -> Option<u8> {
@@ -215,7 +212,7 @@ impl Parser<'_> {
             } else if self.eat("\\Q") {
                 self.quoting = true;
             } else if self.eat("(?#") {
-                let start = self.at.saturating_sub(3);
+                let start = self.at.wrapping_sub(3);
                 while self.bump().ok_or(Error::new(start, ErrorKind::UnclosedComment))? != b')' {}
             } else if self.eat("\\E") {
             } else if self.has(flag::EXTENDED) && matches!(self.peek(), Some(9..=13 | b' ')) {
@@ -406,7 +403,7 @@ impl Parser<'_> {
             (Some(b'['), _) => unsupported(Unsupported::ExtendedClass),
             (None, _) => Err(Error::new(open, ErrorKind::UnclosedGroup)),
             _ => {
-                self.at = self.at.saturating_sub(1);
+                self.at = self.at.wrapping_sub(1);
                 self.options(open)
             }
         }
@@ -453,7 +450,7 @@ impl Parser<'_> {
         }
         // As PCRE: what is switched off wins over what is switched on.
         self.flags = (self.flags | set) & !unset;
-        if self.pattern.get(self.at.saturating_sub(1)) == Some(&b')') {
+        if self.pattern.get(self.at.wrapping_sub(1)) == Some(&b')') {
             return Ok(Item::Nothing);
         }
         let node = self.body(open)?;
@@ -466,11 +463,11 @@ impl Parser<'_> {
         if self.depth >= MAX_DEPTH {
             return Err(Error::new(open, ErrorKind::TooDeep));
         }
-        self.depth = self.depth.saturating_add(1);
+        self.depth = self.depth.wrapping_add(1);
         let saved = self.flags;
         let node = self.alternatives()?;
         self.flags = saved;
-        self.depth = self.depth.saturating_sub(1);
+        self.depth = self.depth.wrapping_sub(1);
         if self.bump() != Some(b')') {
             return Err(Error::new(open, ErrorKind::UnclosedGroup));
         }
@@ -478,7 +475,7 @@ impl Parser<'_> {
     }
 
     fn capture(&mut self, open: usize, name: Option<Box<str>>) -> Result<Item, Error> {
-        self.groups = self.groups.saturating_add(1);
+        self.groups = self.groups.wrapping_add(1);
         let group = self.groups;
         if let Some(name) = name {
             if self.names.iter().any(|(other, _)| *other == name) {
@@ -490,9 +487,9 @@ impl Parser<'_> {
     }
 
     fn look(&mut self, at: usize, behind: bool, negative: bool) -> Result<Item, Error> {
-        self.looks = self.looks.saturating_add(1);
+        self.looks = self.looks.wrapping_add(1);
         let node = Box::new(self.body(at)?);
-        self.looks = self.looks.saturating_sub(1);
+        self.looks = self.looks.wrapping_sub(1);
         Ok(Item::Node(Node::Look { node, behind, negative, at }))
     }
 
@@ -543,34 +540,25 @@ pub(super) fn class_node(set: ByteSet) -> Node {
 }
 
 impl Node {
-    /// The fewest bytes the node matches.
-    pub(super) fn min_len(&self) -> u32 {
+    /// The fewest and the most bytes the node matches. A back-reference counts as anything.
+    pub(super) fn lengths(&self) -> (u32, u32) {
         match self {
-            Self::Byte { .. } | Self::Set(_) => 1,
-            Self::Capture(_, node) | Self::Atomic(node) => node.min_len(),
-            Self::Cat(items) => items.iter().fold(0, |sum, item| item.min_len().saturating_add(sum)),
-            Self::Alt(branches) => branches.iter().map(Self::min_len).min().unwrap_or(0),
-            Self::Repeat { node, min, .. } => node.min_len().saturating_mul(*min),
-            Self::Empty | Self::Assert(_) | Self::Keep | Self::Look { .. } | Self::Backref(_) => 0,
-        }
-    }
-
-    /// How many bytes the node matches, if that is always the same.
-    pub(super) fn fixed_len(&self) -> Option<u32> {
-        match self {
-            Self::Byte { .. } | Self::Set(_) => Some(1),
-            Self::Capture(_, node) | Self::Atomic(node) => node.fixed_len(),
-            Self::Cat(items) => {
-                items.iter().try_fold(0, |sum: u32, item| Some(sum.saturating_add(item.fixed_len()?)))
+            Self::Byte { .. } | Self::Set(_) => (1, 1),
+            Self::Capture(_, node) | Self::Atomic(node) => node.lengths(),
+            Self::Cat(items) => items.iter().fold((0, 0), |(low, high): (u32, u32), item| {
+                let (min, max) = item.lengths();
+                (low.saturating_add(min), high.saturating_add(max))
+            }),
+            Self::Alt(branches) => branches.iter().fold((UNBOUNDED, 0), |(low, high), branch| {
+                let (min, max) = branch.lengths();
+                (low.min(min), high.max(max))
+            }),
+            Self::Repeat { node, min, max, .. } => {
+                let (low, high) = node.lengths();
+                (low.saturating_mul(*min), high.saturating_mul(*max))
             }
-            Self::Alt(branches) => {
-                let mut lengths = branches.iter().map(Self::fixed_len);
-                let first = lengths.next()??;
-                lengths.all(|length| length == Some(first)).then_some(first)
-            }
-            Self::Repeat { node, min, max, .. } if min == max => Some(node.fixed_len()?.saturating_mul(*min)),
-            Self::Repeat { .. } | Self::Backref(_) => None,
-            Self::Empty | Self::Assert(_) | Self::Keep | Self::Look { .. } => Some(0),
+            Self::Backref(_) => (0, UNBOUNDED),
+            Self::Empty | Self::Assert(_) | Self::Keep | Self::Look { .. } => (0, 0),
         }
     }
 }

@@ -108,15 +108,15 @@ pub(super) struct MemoPoint {
     pub(super) depth: u16,
 }
 
-/// A compiled pattern.
+/// A compiled pattern. The vectors have no room to spare: there are thousands of programs.
 #[derive(Debug)]
 pub(super) struct Program {
-    pub(super) insts: Box<[Inst]>,
-    pub(super) literals: Box<[u8]>,
+    pub(super) insts: Vec<Inst>,
+    pub(super) literals: Vec<u8>,
     /// The first one is [`ByteSet::ANY`].
-    pub(super) sets: Box<[ByteSet]>,
-    pub(super) repeats: Box<[Repeat]>,
-    pub(super) memo: Box<[MemoPoint]>,
+    pub(super) sets: Vec<ByteSet>,
+    pub(super) repeats: Vec<Repeat>,
+    pub(super) memo: Vec<MemoPoint>,
     /// Number of states that [`Self::memo`] distinguishes at one position.
     pub(super) memo_states: u32,
     /// Whether what follows depends on place and position alone, so that remembering is sound: no
@@ -135,7 +135,7 @@ pub(super) struct Program {
 
 /// Compiles a tree.
 pub(super) fn compile(parsed: &Parsed) -> Result<Program, Error> {
-    let groups = parsed.groups.saturating_add(1);
+    let groups = parsed.groups.wrapping_add(1);
     let mut referenced = Vec::new();
     for (group, _) in &parsed.references {
         if !referenced.contains(group) {
@@ -148,13 +148,12 @@ pub(super) fn compile(parsed: &Parsed) -> Result<Program, Error> {
         parsed,
         referenced,
         loop_depth: 0,
-        pure: true,
         program: Program {
-            insts: Box::default(),
-            literals: Box::default(),
-            sets: Box::default(),
-            repeats: Box::default(),
-            memo: Box::default(),
+            insts: Vec::new(),
+            literals: Vec::new(),
+            sets: vec![ByteSet::ANY],
+            repeats: Vec::new(),
+            memo: Vec::new(),
             memo_states: 0,
             pure: true,
             groups,
@@ -163,11 +162,6 @@ pub(super) fn compile(parsed: &Parsed) -> Result<Program, Error> {
             first: 0,
             anchored: false,
         },
-        insts: Vec::new(),
-        literals: Vec::new(),
-        sets: vec![ByteSet::ANY],
-        repeats: Vec::new(),
-        memo: Vec::new(),
     };
     compiler.node(&parsed.root)?;
     compiler.push(Inst::Match)?;
@@ -179,35 +173,29 @@ struct Compiler<'p> {
     /// The groups that back-references name.
     referenced: Vec<u16>,
     loop_depth: u16,
-    pure: bool,
     program: Program,
-    insts: Vec<Inst>,
-    literals: Vec<u8>,
-    sets: Vec<ByteSet>,
-    repeats: Vec<Repeat>,
-    memo: Vec<MemoPoint>,
 }
 
 const TOO_LARGE: Error = Error::new(0, ErrorKind::TooLarge);
 
 impl Compiler<'_> {
     fn here(&self) -> u16 {
-        self.insts.len() as u16
+        self.program.insts.len() as u16
     }
 
     fn push(&mut self, inst: Inst) -> Result<u16, Error> {
-        if self.insts.len() >= MAX_PROGRAM {
+        if self.program.insts.len() >= MAX_PROGRAM {
             return Err(TOO_LARGE);
         }
         let at = self.here();
-        self.insts.push(inst);
+        self.program.insts.push(inst);
         Ok(at)
     }
 
     /// Points the open end of an instruction here.
     fn land(&mut self, at: u16) {
         let here = self.here();
-        match self.insts.get_mut(usize::from(at)) {
+        match self.program.insts.get_mut(usize::from(at)) {
             Some(Inst::Split { second: target, .. }) if *target == NONE => *target = here,
             Some(
                 Inst::Split { first: target, .. }
@@ -223,28 +211,28 @@ impl Compiler<'_> {
     /// first.
     fn split(&mut self, lazy: bool) -> Result<u16, Error> {
         let memo = self.memo_point();
-        let next = self.here().saturating_add(1);
+        let next = self.here().wrapping_add(1);
         let (first, second) = if lazy { (NONE, next) } else { (next, NONE) };
         self.push(Inst::Split { first, second, first_guard: 0, second_guard: 0, memo })
     }
 
     fn memo_point(&mut self) -> u16 {
         let (base, depth) = (self.program.memo_states, self.loop_depth);
-        let at = self.memo.len() as u16;
-        self.memo.push(MemoPoint { base, depth });
-        self.program.memo_states = base.saturating_add(u32::from(depth)).saturating_add(1);
+        let at = self.program.memo.len() as u16;
+        self.program.memo.push(MemoPoint { base, depth });
+        self.program.memo_states = base.saturating_add(u32::from(depth)).wrapping_add(1);
         at
     }
 
     /// The index of a set, which is added if need be; `None` when there are too many.
     fn set(&mut self, set: ByteSet, limit: usize) -> Option<u16> {
-        let known = self.sets.iter().take(MAX_GUARDS).position(|other| *other == set);
-        let at = known.unwrap_or(self.sets.len());
+        let known = self.program.sets.iter().take(MAX_GUARDS).position(|other| *other == set);
+        let at = known.unwrap_or(self.program.sets.len());
         if known.is_none() {
             if at >= limit {
                 return None;
             }
-            self.sets.push(set);
+            self.program.sets.push(set);
         }
         Some(at as u16)
     }
@@ -289,7 +277,7 @@ impl Compiler<'_> {
             Node::Look { node, behind, negative, at } => self.look(node, *behind, *negative, *at)?,
             Node::Atomic(node) => self.atomic(|compiler| compiler.node(node))?,
             Node::Backref(index) => {
-                self.pure = false;
+                self.program.pure = false;
                 if let Some(&(group, fold)) = self.parsed.references.get(usize::from(*index)) {
                     self.push(Inst::Backref { group, fold })?;
                 }
@@ -307,24 +295,24 @@ impl Compiler<'_> {
                 rest = after;
                 continue;
             };
-            let start = self.literals.len();
+            let start = self.program.literals.len();
             let mut run_folds = None;
             while let Some((&Node::Byte { byte, fold }, after)) = rest.split_first() {
                 if byte.is_ascii_alphabetic() && *run_folds.get_or_insert(fold) != fold {
                     break;
                 }
-                self.literals.push(byte);
+                self.program.literals.push(byte);
                 rest = after;
             }
-            let len = self.literals.len().saturating_sub(start) as u16;
-            if self.literals.len() > MAX_LITERALS {
+            let len = self.program.literals.len().saturating_sub(start) as u16;
+            if self.program.literals.len() > MAX_LITERALS {
                 return Err(TOO_LARGE);
             }
             let start = start as u16;
-            let inst = match (run_folds, self.literals.last()) {
+            let inst = match (run_folds, self.program.literals.last()) {
                 (Some(true), _) => Inst::Folded { start, len },
                 (_, Some(&byte)) if len == 1 => {
-                    self.literals.pop();
+                    self.program.literals.pop();
                     Inst::One(One::Byte(byte))
                 }
                 _ => Inst::Literal { start, len },
@@ -347,7 +335,7 @@ impl Compiler<'_> {
         if let Some(from) = waiting {
             self.push(Inst::Copy { from, to: start })?;
         }
-        self.push(Inst::Save(start.saturating_add(1)))?;
+        self.push(Inst::Save(start.wrapping_add(1)))?;
         Ok(())
     }
 
@@ -355,7 +343,7 @@ impl Compiler<'_> {
     fn alternatives(&mut self, branches: &[Node], behind: bool, at: usize) -> Result<(), Error> {
         let mut ends = Vec::new();
         for (index, branch) in branches.iter().enumerate() {
-            let last = index.saturating_add(1) == branches.len();
+            let last = index.wrapping_add(1) == branches.len();
             let split = if last { None } else { Some(self.split(false)?) };
             if behind {
                 self.behind(branch, at)?;
@@ -373,13 +361,16 @@ impl Compiler<'_> {
     }
 
     fn behind(&mut self, branch: &Node, at: usize) -> Result<(), Error> {
-        let len = branch.fixed_len().ok_or(Error::new(at, ErrorKind::LookbehindLength))?;
-        self.push(Inst::Behind(len))?;
+        let (min, max) = branch.lengths();
+        if min != max {
+            return Err(Error::new(at, ErrorKind::LookbehindLength));
+        }
+        self.push(Inst::Behind(min))?;
         Ok(())
     }
 
     fn look(&mut self, node: &Node, behind: bool, negative: bool, at: usize) -> Result<(), Error> {
-        self.pure = false;
+        self.program.pure = false;
         let look = self.push(Inst::Look { negative, next: NONE })?;
         match node {
             Node::Alt(branches) => self.alternatives(branches, behind, at)?,
@@ -396,7 +387,7 @@ impl Compiler<'_> {
     }
 
     fn atomic(&mut self, body: impl FnOnce(&mut Self) -> Result<(), Error>) -> Result<(), Error> {
-        self.pure = false;
+        self.program.pure = false;
         self.push(Inst::Atomic)?;
         body(self)?;
         self.push(Inst::AtomicEnd)?;
@@ -406,24 +397,24 @@ impl Compiler<'_> {
     fn repeat(&mut self, node: &Node, min: u32, max: u32, kind: Kind) -> Result<(), Error> {
         if max == 0 {
             // Compiled for its errors only.
-            let end = self.insts.len();
+            let end = self.program.insts.len();
             self.node(node)?;
-            self.insts.truncate(end);
+            self.program.insts.truncate(end);
             return Ok(());
         }
         if (min, max, kind) != (1, 1, Kind::Possessive)
             && let Some(one) = self.one(node)
         {
             let memo = if min == max { NONE } else { self.memo_point() };
-            let at = self.repeats.len() as u16;
-            self.repeats.push(Repeat { one, kind, min, max, guard: 0, memo });
+            let at = self.program.repeats.len() as u16;
+            self.program.repeats.push(Repeat { one, kind, min, max, guard: 0, memo });
             self.push(Inst::Repeat(at))?;
             return Ok(());
         }
         match (kind, node) {
             // Looking on and on at the same place is of no use; PCRE2 looks once more than it must.
             (_, Node::Look { .. }) if max == UNBOUNDED => {
-                self.copies(node, min, min.saturating_add(1), kind == Kind::Lazy)
+                self.copies(node, min, min.wrapping_add(1), kind == Kind::Lazy)
             }
             (Kind::Possessive, _) => self.atomic(|compiler| compiler.copies(node, min, max, false)),
             _ => self.copies(node, min, max, kind == Kind::Lazy),
@@ -458,16 +449,16 @@ impl Compiler<'_> {
     fn endless(&mut self, node: &Node, skippable: bool, lazy: bool) -> Result<(), Error> {
         let head = self.here();
         let skip = if skippable { Some(self.split(lazy)?) } else { None };
-        let slot = (node.min_len() == 0).then(|| self.program.loop_slots.saturating_add(self.loop_depth));
+        let slot = (node.lengths().0 == 0).then(|| self.program.loop_slots.saturating_add(self.loop_depth));
         if let Some(slot) = slot {
-            self.loop_depth = self.loop_depth.saturating_add(1);
-            self.program.slots = self.program.slots.max(slot.saturating_add(1));
+            self.loop_depth = self.loop_depth.wrapping_add(1);
+            self.program.slots = self.program.slots.max(slot.wrapping_add(1));
             self.push(Inst::LoopStart(slot))?;
         }
         self.node(node)?;
         let mut empty = None;
         if let Some(slot) = slot {
-            self.loop_depth = self.loop_depth.saturating_sub(1);
+            self.loop_depth = self.loop_depth.wrapping_sub(1);
             empty = Some(self.push(Inst::LoopEnd { slot, exit: NONE })?);
         }
         if let Some(skip) = skip {
@@ -476,7 +467,7 @@ impl Compiler<'_> {
         } else {
             let split = self.split(lazy)?;
             let here = self.here();
-            if let Some(Inst::Split { first, second, .. }) = self.insts.get_mut(usize::from(split)) {
+            if let Some(Inst::Split { first, second, .. }) = self.program.insts.get_mut(usize::from(split)) {
                 (*first, *second) = if lazy { (here, head) } else { (head, here) };
             }
         }
@@ -486,37 +477,32 @@ impl Compiler<'_> {
         Ok(())
     }
 
-    /// Adds what the analysis finds, and packs the program.
+    /// Adds what the analysis finds.
     fn finish(mut self) -> Program {
-        self.pack();
-        for at in 0..self.program.insts.len() {
-            let Some(inst) = self.program.insts.get(at).copied() else { break };
-            match inst {
-                Inst::Split { first, second, .. } => {
+        for at in 0..self.here() {
+            match self.program.insts.get(usize::from(at)) {
+                Some(&Inst::Split { first, second, .. }) => {
                     let (one, two) = (self.guard(first), self.guard(second));
                     if let Some(Inst::Split { first_guard, second_guard, .. }) =
-                        self.program.insts.get_mut(at)
+                        self.program.insts.get_mut(usize::from(at))
                     {
                         (*first_guard, *second_guard) = (one, two);
                     }
                 }
-                Inst::Repeat(index) => self.follow(index, at.saturating_add(1) as u16),
+                Some(&Inst::Repeat(index)) => self.follow(index, at.wrapping_add(1)),
                 _ => {}
             }
         }
-        self.program.first = self.guard(0);
-        self.program.anchored = self.program.explore(0, true).is_some();
-        self.program.sets = self.sets.into();
-        self.program
-    }
-
-    fn pack(&mut self) {
-        self.program.insts = std::mem::take(&mut self.insts).into();
-        self.program.literals = std::mem::take(&mut self.literals).into();
-        self.program.repeats = std::mem::take(&mut self.repeats).into();
-        self.program.memo = std::mem::take(&mut self.memo).into();
-        self.program.sets = self.sets.as_slice().into();
-        self.program.pure = self.pure;
+        let first = self.guard(0);
+        let mut program = self.program;
+        program.first = first;
+        program.anchored = program.explore(0, true).is_some();
+        program.insts.shrink_to_fit();
+        program.literals.shrink_to_fit();
+        program.sets.shrink_to_fit();
+        program.repeats.shrink_to_fit();
+        program.memo.shrink_to_fit();
+        program
     }
 
     fn guard(&mut self, at: u16) -> u16 {
@@ -528,7 +514,7 @@ impl Compiler<'_> {
     /// that is followed by success, gives nothing back.
     fn follow(&mut self, index: u16, next: u16) {
         let guard = self.guard(next);
-        let set = self.sets.get(usize::from(guard)).copied().unwrap_or(ByteSet::ANY);
+        let set = self.program.sets.get(usize::from(guard)).copied().unwrap_or(ByteSet::ANY);
         let success = self.program.succeeds(next);
         let Some(repeat) = self.program.repeats.get(usize::from(index)).copied() else { return };
         let own = self.program.one_set(repeat.one);
