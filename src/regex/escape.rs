@@ -1,7 +1,7 @@
 //! Reads what begins with a backslash, and character classes.
 
 use super::error::{Error, ErrorKind, Unsupported};
-use super::parse::{Assert, Item, Node, Parser, Target, class_node, flag, not_newline};
+use super::parse::{Assert, Node, Parser, Repeatable, Target, any, class_node, flag, not_newline};
 use super::set::ByteSet;
 
 /// What an escape means inside and outside a class alike.
@@ -139,15 +139,16 @@ impl Parser<'_> {
     }
 
     /// `\1` to `\9` with the digits after it: a back-reference or an octal code. The first digit is read.
-    fn digits(&mut self, digit: u8, at: usize) -> Result<Item, Error> {
+    fn digits(&mut self, digit: u8, at: usize) -> Repeatable {
         self.at = self.at.wrapping_sub(1);
         let start = self.at;
         let number = self.number().unwrap_or(0);
         if number < 10 || digit >= b'8' || number <= u32::from(self.groups) {
-            return Ok(self.reference(Target::Number(number), at));
+            return self.reference(Target::Number(number), at);
         }
         self.at = start.wrapping_add(1);
-        self.octal_code(digit, at).map(|byte| self.literal(byte))
+        let byte = self.octal_code(digit, at)?;
+        self.literal(byte)
     }
 
     fn octal_code(&mut self, digit: u8, at: usize) -> Result<u8, Error> {
@@ -159,13 +160,13 @@ impl Parser<'_> {
     }
 
     /// Reads an escape outside a class; the backslash, at `at`, is read.
-    pub(super) fn escape(&mut self, at: usize) -> Result<Item, Error> {
+    pub(super) fn escape(&mut self, at: usize) -> Repeatable {
         let letter = match self.common_escape(at)? {
-            Escape::Byte(byte) => return Ok(self.literal(byte)),
-            Escape::Set(set) => return Ok(Item::Node(class_node(set))),
+            Escape::Byte(byte) => return self.literal(byte),
+            Escape::Set(set) => return self.add(class_node(set)),
             Escape::Other(letter) => letter,
         };
-        Ok(Item::Fixed(Node::Assert(match letter {
+        let assert = match letter {
             b'A' | b'G' => Assert::Start,
             b'z' => Assert::End,
             b'Z' => Assert::EndOrNewline,
@@ -174,18 +175,17 @@ impl Parser<'_> {
             b'K' if self.looks > 0 => {
                 return Err(Error::new(at, ErrorKind::Unsupported(Unsupported::KeepInLook)));
             }
-            b'K' => return Ok(Item::Fixed(Node::Keep)),
-            b'C' => return Ok(Item::Node(class_node(ByteSet::NONE.complement()))),
-            b'N' if self.peek() == Some(b'{') => {
+            b'K' => return self.add_fixed(Node::Keep),
+            b'C' => return self.add(any()),
+            b'N' => {
                 let after = self.at;
-                if self.quantifier()?.is_none() {
+                if self.peek() == Some(b'{') && self.quantifier()?.is_none() {
                     return Err(Error::new(at, ErrorKind::BadEscape));
                 }
                 self.at = after;
-                return Ok(Item::Node(not_newline()));
+                return self.add(not_newline());
             }
-            b'N' => return Ok(Item::Node(not_newline())),
-            b'R' => return Ok(Item::Node(newline_sequence())),
+            b'R' => return self.add(newline_sequence()),
             b'g' => return self.numbered(at),
             b'k' => {
                 let close = match self.bump() {
@@ -195,14 +195,15 @@ impl Parser<'_> {
                     _ => return Err(Error::new(at, ErrorKind::BadName)),
                 };
                 let name = self.name(close)?;
-                return Ok(self.reference(Target::Name(name), at));
+                return self.reference(Target::Name(name), at);
             }
             _ => return self.digits(letter, at),
-        })))
+        };
+        self.add_fixed(Node::Assert(assert))
     }
 
     /// Reads what follows `\g`: a number, absolute or relative, or a name in braces.
-    fn numbered(&mut self, at: usize) -> Result<Item, Error> {
+    fn numbered(&mut self, at: usize) -> Repeatable {
         if matches!(self.peek(), Some(b'<' | b'\'')) {
             return Err(Error::new(at, ErrorKind::Unsupported(Unsupported::Recursion)));
         }
@@ -219,18 +220,18 @@ impl Parser<'_> {
             None if braced && !minus && !plus => {
                 self.at = start;
                 let name = self.name(b'}')?;
-                return Ok(self.reference(Target::Name(name), at));
+                return self.reference(Target::Name(name), at);
             }
             None => None,
         };
         match number.filter(|&n| n > 0) {
-            Some(number) if !braced || self.eat("}") => Ok(self.reference(Target::Number(number), at)),
+            Some(number) if !braced || self.eat("}") => self.reference(Target::Number(number), at),
             _ => Err(Error::new(at, ErrorKind::UnknownGroup)),
         }
     }
 
     /// Reads a class; its `[`, at `open`, is read.
-    pub(super) fn class(&mut self, open: usize) -> Result<Item, Error> {
+    pub(super) fn class(&mut self, open: usize) -> Repeatable {
         if self.eat("[:<:]]") || self.eat("[:>:]]") {
             return Err(Error::new(open, ErrorKind::Unsupported(Unsupported::ExtendedClass)));
         }
@@ -285,7 +286,7 @@ impl Parser<'_> {
         if negated {
             set = set.complement();
         }
-        Ok(Item::Node(class_node(set)))
+        self.add(class_node(set))
     }
 
     fn eat_blank(&mut self) -> bool {

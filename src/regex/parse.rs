@@ -112,21 +112,16 @@ pub(super) struct Parser<'p> {
     pub(super) quoting: bool,
     pub(super) groups: u16,
     depth: usize,
+    /// The nodes of the open branches, from the outermost group inwards.
+    pub(super) nodes: Vec<Node>,
     /// Inside how many look-arounds.
     pub(super) looks: usize,
     names: Vec<(Box<str>, u16)>,
     references: Vec<(Target, bool, usize)>,
 }
 
-/// What an item of a branch is, for the quantifier after it.
-pub(super) enum Item {
-    /// May be repeated.
-    Node(Node),
-    /// An assertion such as `^`: PCRE refuses a quantifier.
-    Fixed(Node),
-    /// An option setting: no node at all.
-    Nothing,
-}
+/// Whether a quantifier may follow what was read.
+pub(super) type Repeatable = Result<bool, Error>;
 
 /// Reads a pattern; `flags` are the options it starts with.
 pub(super) fn parse(pattern: &str, flags: u8) -> Result<Parsed, Error> {
@@ -140,6 +135,7 @@ pub(super) fn parse(pattern: &str, flags: u8) -> Result<Parsed, Error> {
         quoting: false,
         groups: 0,
         depth: 0,
+        nodes: Vec::new(),
         looks: 0,
         names: Vec::new(),
         references: Vec::new(),
@@ -195,10 +191,22 @@ impl Parser<'_> {
         self.flags & flag != 0
     }
 
-    /// A byte as a node, under the caseless option.
-    pub(super) fn literal(&self, byte: u8) -> Item {
+    /// Adds a node that may be repeated.
+    pub(super) fn add(&mut self, node: Node) -> Repeatable {
+        self.nodes.push(node);
+        Ok(true)
+    }
+
+    /// Adds an assertion such as `^`: PCRE refuses a quantifier after it.
+    pub(super) fn add_fixed(&mut self, node: Node) -> Repeatable {
+        self.nodes.push(node);
+        Ok(false)
+    }
+
+    /// Adds a byte, under the caseless option.
+    pub(super) fn literal(&mut self, byte: u8) -> Repeatable {
         let fold = self.has(flag::CASELESS) && byte.is_ascii_alphabetic();
-        Item::Node(Node::Byte { byte: if fold { byte.to_ascii_lowercase() } else { byte }, fold })
+        self.add(Node::Byte { byte: if fold { byte.to_ascii_lowercase() } else { byte }, fold })
     }
 
     /// Passes over what stands between items: comments, `\E`, `\Q`, and white space under the extended option.
@@ -228,39 +236,31 @@ impl Parser<'_> {
     /// Branches up to the `)` that closes them, or the end.
     fn alternatives(&mut self) -> Result<Node, Error> {
         let mut branches = Vec::new();
-        let mut items = Vec::new();
+        let first = self.nodes.len();
         loop {
             self.skip_ignored()?;
-            if !self.quoting && matches!(self.peek(), Some(b'|')) {
+            let next = self.peek();
+            if next.is_none() || (!self.quoting && matches!(next, Some(b'|' | b')'))) {
+                branches.push(sequence(self.nodes.split_off(first)));
+                if next != Some(b'|') {
+                    break;
+                }
                 self.skip(1);
-                branches.push(sequence(std::mem::take(&mut items)));
-            } else if self.peek().is_none() || (!self.quoting && self.peek() == Some(b')')) {
-                break;
             } else {
-                let item = self.item()?;
-                self.quantified(item, &mut items)?;
+                let repeatable = self.item()?;
+                self.quantified(repeatable)?;
             }
         }
-        let last = sequence(items);
-        if branches.is_empty() {
-            return Ok(last);
-        }
-        branches.push(last);
-        Ok(Node::Alt(branches))
+        Ok(if branches.len() == 1 { sequence(branches) } else { Node::Alt(branches) })
     }
 
-    /// Puts an item, with the quantifier that follows it, at the end of a branch.
-    fn quantified(&mut self, item: Item, items: &mut Vec<Node>) -> Result<(), Error> {
+    /// Reads the quantifier after an item, if there is one, and puts the repetition in the item's place.
+    fn quantified(&mut self, repeatable: bool) -> Result<(), Error> {
         self.skip_ignored()?;
         let at = self.at;
         let times = if self.quoting { None } else { self.quantifier()? };
-        let Some((min, max)) = times else {
-            if let Item::Node(node) | Item::Fixed(node) = item {
-                items.push(node);
-            }
-            return Ok(());
-        };
-        let Item::Node(node) = item else {
+        let Some((min, max)) = times else { return Ok(()) };
+        let (true, Some(node)) = (repeatable, self.nodes.pop()) else {
             return Err(Error::new(at, ErrorKind::NothingToRepeat));
         };
         self.skip_ignored()?;
@@ -276,7 +276,7 @@ impl Parser<'_> {
         if kind != first {
             self.skip(1);
         }
-        items.push(Node::Repeat { node: Box::new(node), min, max, kind });
+        self.nodes.push(Node::Repeat { node: Box::new(node), min, max, kind });
         Ok(())
     }
 
@@ -325,17 +325,18 @@ impl Parser<'_> {
         value
     }
 
-    fn item(&mut self) -> Result<Item, Error> {
+    fn item(&mut self) -> Repeatable {
         let at = self.at;
-        let Some(byte) = self.bump() else { return Ok(Item::Nothing) };
+        let Some(byte) = self.bump() else { return Ok(false) };
         if self.quoting {
-            return Ok(self.literal(byte));
+            return self.literal(byte);
         }
-        Ok(match byte {
-            b'(' => return self.group(at),
-            b'[' => return self.class(at),
-            b'\\' => return self.escape(at),
-            b'*' | b'+' | b'?' => return Err(Error::new(at, ErrorKind::NothingToRepeat)),
+        let multiline = self.has(flag::MULTILINE);
+        match byte {
+            b'(' => self.group(at),
+            b'[' => self.class(at),
+            b'\\' => self.escape(at),
+            b'*' | b'+' | b'?' => Err(Error::new(at, ErrorKind::NothingToRepeat)),
             b'{' => {
                 self.at = at;
                 if self.counts()?.is_some() {
@@ -344,18 +345,18 @@ impl Parser<'_> {
                 self.skip(1);
                 self.literal(byte)
             }
-            b'.' if self.has(flag::DOTALL) => Item::Node(class_node(ByteSet::NONE.complement())),
-            b'.' => Item::Node(not_newline()),
-            b'^' if self.has(flag::MULTILINE) => Item::Fixed(Node::Assert(Assert::LineStart)),
-            b'^' => Item::Fixed(Node::Assert(Assert::Start)),
-            b'$' if self.has(flag::MULTILINE) => Item::Fixed(Node::Assert(Assert::LineEnd)),
-            b'$' => Item::Fixed(Node::Assert(Assert::EndOrNewline)),
+            b'.' if self.has(flag::DOTALL) => self.add(any()),
+            b'.' => self.add(not_newline()),
+            b'^' if multiline => self.add_fixed(Node::Assert(Assert::LineStart)),
+            b'^' => self.add_fixed(Node::Assert(Assert::Start)),
+            b'$' if multiline => self.add_fixed(Node::Assert(Assert::LineEnd)),
+            b'$' => self.add_fixed(Node::Assert(Assert::EndOrNewline)),
             _ => self.literal(byte),
-        })
+        }
     }
 
     /// Reads what follows a `(` that stands at `open`.
-    fn group(&mut self, open: usize) -> Result<Item, Error> {
+    fn group(&mut self, open: usize) -> Repeatable {
         let unsupported = |what| Err(Error::new(open, ErrorKind::Unsupported(what)));
         match self.peek() {
             Some(b'*') if self.peek_at(1).is_some_and(|b| b.is_ascii_alphabetic() || b == b':') => {
@@ -363,12 +364,15 @@ impl Parser<'_> {
             }
             Some(b'*') => return Err(self.error(ErrorKind::NothingToRepeat)),
             Some(b'?') => self.skip(1),
-            _ if self.has(flag::NO_CAPTURE) => return Ok(Item::Node(self.body(open)?)),
+            _ if self.has(flag::NO_CAPTURE) => return self.plain(open),
             _ => return self.capture(open, None),
         }
         match (self.bump(), self.peek()) {
-            (Some(b':'), _) => Ok(Item::Node(self.body(open)?)),
-            (Some(b'>'), _) => Ok(Item::Node(Node::Atomic(Box::new(self.body(open)?)))),
+            (Some(b':'), _) => self.plain(open),
+            (Some(b'>'), _) => {
+                let node = Box::new(self.body(open)?);
+                self.add(Node::Atomic(node))
+            }
             (Some(b'='), _) => self.look(open, false, false),
             (Some(b'!'), _) => self.look(open, false, true),
             (Some(b'<'), Some(sign @ (b'=' | b'!'))) => {
@@ -379,7 +383,7 @@ impl Parser<'_> {
             (Some(b'P'), Some(b'=')) => {
                 self.skip(1);
                 let name = self.name(b')')?;
-                Ok(self.reference(Target::Name(name), open))
+                self.reference(Target::Name(name), open)
             }
             (Some(b'P'), Some(b'<')) => {
                 self.skip(1);
@@ -410,7 +414,7 @@ impl Parser<'_> {
     }
 
     /// Reads `(?i)` or `(?i:…)`.
-    fn options(&mut self, open: usize) -> Result<Item, Error> {
+    fn options(&mut self, open: usize) -> Repeatable {
         let saved = self.flags;
         let mut dash = false;
         if self.eat("^") {
@@ -451,11 +455,17 @@ impl Parser<'_> {
         // As PCRE: what is switched off wins over what is switched on.
         self.flags = (self.flags | set) & !unset;
         if self.pattern.get(self.at.wrapping_sub(1)) == Some(&b')') {
-            return Ok(Item::Nothing);
+            return Ok(false);
         }
-        let node = self.body(open)?;
+        self.plain(open)?;
         self.flags = saved;
-        Ok(Item::Node(node))
+        Ok(true)
+    }
+
+    /// A group that does nothing but hold its branches together.
+    fn plain(&mut self, open: usize) -> Repeatable {
+        let node = self.body(open)?;
+        self.add(node)
     }
 
     /// Reads the branches of a group and its `)`. Options set inside end with it.
@@ -474,7 +484,7 @@ impl Parser<'_> {
         Ok(node)
     }
 
-    fn capture(&mut self, open: usize, name: Option<Box<str>>) -> Result<Item, Error> {
+    fn capture(&mut self, open: usize, name: Option<Box<str>>) -> Repeatable {
         self.groups = self.groups.wrapping_add(1);
         let group = self.groups;
         if let Some(name) = name {
@@ -483,14 +493,15 @@ impl Parser<'_> {
             }
             self.names.push((name, group));
         }
-        Ok(Item::Node(Node::Capture(group, Box::new(self.body(open)?))))
+        let node = Box::new(self.body(open)?);
+        self.add(Node::Capture(group, node))
     }
 
-    fn look(&mut self, at: usize, behind: bool, negative: bool) -> Result<Item, Error> {
+    fn look(&mut self, at: usize, behind: bool, negative: bool) -> Repeatable {
         self.looks = self.looks.wrapping_add(1);
         let node = Box::new(self.body(at)?);
         self.looks = self.looks.wrapping_sub(1);
-        Ok(Item::Node(Node::Look { node, behind, negative, at }))
+        self.add(Node::Look { node, behind, negative, at })
     }
 
     /// Reads a group name and the byte that closes it.
@@ -509,10 +520,10 @@ impl Parser<'_> {
     }
 
     /// A back-reference whose group is looked up when the whole pattern is read.
-    pub(super) fn reference(&mut self, target: Target, at: usize) -> Item {
+    pub(super) fn reference(&mut self, target: Target, at: usize) -> Repeatable {
         let index = u16::try_from(self.references.len()).unwrap_or(u16::MAX);
         self.references.push((target, self.has(flag::CASELESS), at));
-        Item::Node(Node::Backref(index))
+        self.add(Node::Backref(index))
     }
 }
 
@@ -524,6 +535,12 @@ fn sequence(mut items: Vec<Node>) -> Node {
     }
 }
 
+/// Any byte.
+pub(super) fn any() -> Node {
+    class_node(ByteSet::NONE.complement())
+}
+
+/// Any byte but a newline.
 pub(super) fn not_newline() -> Node {
     class_node(ByteSet::of(|byte| byte != b'\n'))
 }
@@ -555,7 +572,13 @@ impl Node {
             }),
             Self::Repeat { node, min, max, .. } => {
                 let (low, high) = node.lengths();
-                (low.saturating_mul(*min), high.saturating_mul(*max))
+                // As PCRE: what is unbounded stays so, were it over nothing or no times.
+                let high = if *max == UNBOUNDED || high == UNBOUNDED {
+                    UNBOUNDED
+                } else {
+                    high.saturating_mul(*max)
+                };
+                (low.saturating_mul(*min), high)
             }
             Self::Backref(_) => (0, UNBOUNDED),
             Self::Empty | Self::Assert(_) | Self::Keep | Self::Look { .. } => (0, 0),

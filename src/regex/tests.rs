@@ -318,6 +318,7 @@ fn errors() {
         ("(?y)", 2, K::UnknownSyntax),
         ("(?i-m-s)", 5, K::UnknownSyntax),
         ("(?<=a+)b", 0, K::LookbehindLength),
+        ("(?<=(?:)+)b", 0, K::LookbehindLength),
         ("x(?<!a|(?:b|cd))", 1, K::LookbehindLength),
         ("(?:(?<!ab+|c)x){0}y", 3, K::LookbehindLength),
         ("a(*SKIP)", 1, K::Unsupported(U::Verb)),
