@@ -24,6 +24,7 @@
 )]
 
 pub mod config;
+pub mod password;
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

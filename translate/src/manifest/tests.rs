@@ -43,7 +43,7 @@ fn v1beta1(spec: &str) -> String {
 
 /// One path of an Ingress of v1; the path entry begins in line 9.
 fn v1_path(entry: &str) -> String {
-    let entry = indent(entry, 4);
+    let entry = indent(entry, 6);
     v1(&format!("rules:\n- http:\n    paths:\n    - {}", entry.trim_start()))
 }
 

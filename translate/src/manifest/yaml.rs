@@ -220,8 +220,7 @@ impl<'t> Builder<'t, '_> {
                 Some(key) => entries.push((key, node)),
                 None => {
                     let Value::Scalar(_, text) = node.value else {
-                        let remedy =
-                            "put a template expression such as `{{ … }}` in quotes or render it first";
+                        let remedy = "render a template first, for example with `helm template`, or put `{{ … }}` in quotes";
                         return Err(self.refuse(span, "a list or a mapping cannot be a key", remedy));
                     };
                     *key = Some(Key { text, line: node.line });

@@ -45,10 +45,10 @@ fn documents_of_a_stream() {
         (
             format!("{a}---\nx: [1, 2\n---\n{b}"),
             &["ConfigMap default/a", "ConfigMap default/b"],
-            &["error yaml-syntax 6"],
+            &["error yaml-syntax 5"],
             true,
         ),
-        (format!("{deep_quote}---\n{b}"), &["ConfigMap default/b"], &["error yaml-syntax 4"], true),
+        (format!("{deep_quote}---\n{b}"), &["ConfigMap default/b"], &["error yaml-syntax 3"], true),
         (format!("a: b: c\n---\n{b}"), &["ConfigMap default/b"], &["error yaml-syntax 1"], true),
         (format!("metadata:\n\tname: x\n---\n{b}"), &["ConfigMap default/b"], &["error yaml-syntax 2"], true),
         (format!("a: *nothing\n---\n{b}"), &["ConfigMap default/b"], &["error yaml-syntax 1"], true),
@@ -77,7 +77,7 @@ fn documents_of_a_stream() {
 fn syntax_faults_tell_column_and_remedy() {
     let cases = [
         ("a:\n  b: c: d\n", 2, "column 7: ", "look for wrong indentation"),
-        ("a:\n\tb: c\n", 2, "column 1: ", "not with tabs"),
+        ("a:\n\tb: c\n", 2, "column 2: ", "not with tabs"),
         ("a: {{ .Values.x }}\n", 1, "column ", "`helm template`"),
         ("{\"a\": 1,\n \"b\" 2}", 2, "column 6: ", "correct the JSON"),
     ];
