@@ -237,7 +237,8 @@ fn what_was_verified_is_remembered() {
     let mut cache = VerifiedCache::new([7; 32]);
     cache.remember(1, b"alice", b"secret", 1_000);
     // credentials, user, password, time, whether it is held
-    let cases: [(u64, &[u8], &[u8], u64, bool); 9] = [
+    type Case = (u64, &'static [u8], &'static [u8], u64, bool);
+    let cases: [Case; 9] = [
         (1, b"alice", b"secret", 1_000, true),
         (1, b"alice", b"secret", 60_999, true),
         (1, b"alice", b"secret", 61_000, false),
