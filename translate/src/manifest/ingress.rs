@@ -7,7 +7,7 @@ use crate::objects::{
     PathType, PortRef,
 };
 
-use super::fields::{At, Faults, Unknown};
+use super::fields::{At, Faults, Unknown, near_miss};
 use super::names;
 use super::node::{Scalar, Value};
 
@@ -169,12 +169,17 @@ fn path_type(at: &At<'_>, v1: bool, faults: &mut Faults<'_>) -> Option<PathType>
         }
         return None;
     };
-    let path_type = match faults.text(&field)?.as_str() {
+    let text = faults.text(&field)?;
+    let path_type = match text.as_str() {
         "Exact" => PathType::Exact,
         "Prefix" => PathType::Prefix,
         "ImplementationSpecific" => PathType::ImplementationSpecific,
         _ => {
-            faults.error("path-type-invalid", &field, "there is no such path type", CHOICE);
+            let what = match near_miss(&text, &["Exact", "Prefix", "ImplementationSpecific"]) {
+                Some(meant) => format!("there is no such path type; did you mean `{meant}`"),
+                None => "there is no such path type".to_owned(),
+            };
+            faults.error("path-type-invalid", &field, &what, CHOICE);
             return None;
         }
     };
