@@ -100,20 +100,14 @@ mod tests {
             (r#"{"version":2}"#, "version 2 is not understood, this filter reads version 1"),
             (r#"{"version":2,"future":true}"#, "version 2 is not understood"),
             (r#"{"version":1,"hosst":[]}"#, "at hosst: unknown field `hosst`"),
-            (
-                r#"{"version":1,"hosts":[{"name":"a","rules":[{"path":3}]}]}"#,
-                "at hosts[0].rules[0].path: invalid type",
-            ),
+            (r#"{"version":1,"hosts":[{"name":"a","rules":[{"path":3}]}]}"#, "at hosts[0].rules[0].path: invalid type"),
             (
                 r#"{"version":1,"hosts":[{"name":"a","rules":[{"ingress":"n/i","path":"/","policies":0,
                     "action":{"type":"forward"}}]}]}"#,
                 "at hosts[0].rules[0].action: missing field `cluster`",
             ),
             (r#"{"version":1} x"#, "trailing characters"),
-            (
-                r#"{"version":1,"policies":[{"maxBodyBytes":-1}]}"#,
-                "at policies[0].maxBodyBytes: invalid value",
-            ),
+            (r#"{"version":1,"policies":[{"maxBodyBytes":-1}]}"#, "at policies[0].maxBodyBytes: invalid value"),
         ];
         for (input, expected) in cases {
             let error = from_slice(input.as_bytes()).expect_err(input).to_string();
@@ -133,8 +127,7 @@ mod tests {
 
     #[test]
     fn credentials_are_not_shown() {
-        let config = from_slice(br#"{"version":1,"credentials":{"n/s":{"users":{"u":"secret-hash"}}}}"#)
-            .expect("reads");
+        let config = from_slice(br#"{"version":1,"credentials":{"n/s":{"users":{"u":"secret-hash"}}}}"#).expect("reads");
         assert!(!format!("{config:?}").contains("secret"));
     }
 }
