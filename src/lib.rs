@@ -25,6 +25,7 @@
 
 pub mod config;
 pub mod regex;
+pub mod password;
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
