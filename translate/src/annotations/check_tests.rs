@@ -168,7 +168,8 @@ fn diagnostics() {
 #[test]
 fn verdicts() {
     use Effect::{Denied, Ignored, NotServed};
-    let cases: &[(&[(&str, &str)], Effect, &[&str], bool)] = &[
+    type Case<'a> = (&'a [(&'a str, &'a str)], Effect, &'a [&'a str], bool);
+    let cases: &[Case<'_>] = &[
         (&[], Ignored, &[], false),
         (&[("rewrite-target", "/$1"), ("mirror-target", "a")], Ignored, &[], false),
         (&[("auth-type", "basic"), ("auth-secret", "s"), ("auth-realm", "Staff")], Ignored, &[], false),

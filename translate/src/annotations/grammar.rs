@@ -5,8 +5,8 @@
 //! around its elements do not matter here, elsewhere only those around the whole value.
 
 use std::fmt;
-use std::net::IpAddr;
 
+use super::network::Network;
 use super::text::{parse_bool, parse_integer, parse_seconds, parse_size};
 
 /// A kind of value.
@@ -170,53 +170,6 @@ pub enum Value {
     Networks(Vec<Network>),
     /// Headers to set or remove.
     Headers(Vec<HeaderLine>),
-}
-
-/// An IP network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Network {
-    /// The first address.
-    pub address: IpAddr,
-    /// Length of the prefix in bits: up to 32 for IPv4, 128 for IPv6.
-    pub prefix: u8,
-}
-
-impl Network {
-    /// An address or `address/prefix`. Host bits are cleared.
-    pub fn parse(text: &str) -> Option<Network> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => {
-                // Go takes digits only, without a sign.
-                let digits =
-                    (1..=3).contains(&prefix.len()) && prefix.bytes().all(|byte| byte.is_ascii_digit());
-                (address, Some(digits.then(|| prefix.parse::<u8>().ok())??))
-            }
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = prefix.unwrap_or(bits);
-        if prefix > bits {
-            return None;
-        }
-        let address = match address {
-            IpAddr::V4(v4) => {
-                let mask = u32::MAX.checked_shl(u32::from(bits - prefix)).unwrap_or(0);
-                IpAddr::V4((u32::from(v4) & mask).into())
-            }
-            IpAddr::V6(v6) => {
-                let mask = u128::MAX.checked_shl(u32::from(bits - prefix)).unwrap_or(0);
-                IpAddr::V6((u128::from(v6) & mask).into())
-            }
-        };
-        Some(Network { address, prefix })
-    }
-}
-
-impl fmt::Display for Network {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.address, self.prefix)
-    }
 }
 
 /// One line of [`ValueGrammar::HeaderLines`].

@@ -164,24 +164,6 @@ fn lists() {
 
 #[test]
 fn networks() {
-    let cases = [
-        ("10.1.2.3", Some("10.1.2.3/32")),
-        ("10.1.2.3/8", Some("10.0.0.0/8")),
-        ("0.0.0.0/0", Some("0.0.0.0/0")),
-        ("::1", Some("::1/128")),
-        ("2001:db8::1/32", Some("2001:db8::/32")),
-        ("::/0", Some("::/0")),
-        ("10.0.0.256", None),
-        ("10.0.0.0/33", None),
-        ("10.0.0.0/+8", None),
-        ("10.0.0.0/", None),
-        ("10.0.0", None),
-        ("host.example", None),
-    ];
-    for (input, expected) in cases {
-        let found = Network::parse(input).map(|network| network.to_string());
-        assert_eq!(found.as_deref(), expected, "{input}");
-    }
     let list =
         |networks: &[&str]| Ok(Value::Networks(networks.iter().filter_map(|n| Network::parse(n)).collect()));
     check(

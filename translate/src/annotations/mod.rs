@@ -6,6 +6,7 @@
 
 mod auth;
 mod check;
+mod config_machinery;
 mod config_map;
 mod config_table;
 mod docs;
@@ -13,6 +14,7 @@ mod grammar;
 mod headers;
 mod limits;
 mod nearest;
+mod network;
 mod observability;
 mod own;
 mod routing;
@@ -33,8 +35,9 @@ pub use config_map::{
     global_denials,
 };
 pub use docs::annotations_markdown;
-pub use grammar::{HeaderLine, InvalidValue, Network, Value, ValueGrammar};
+pub use grammar::{HeaderLine, InvalidValue, Value, ValueGrammar};
 pub use nearest::{Prefix, nearest, prefix_hint, split};
+pub use network::Network;
 pub use set::{AnnotationSet, Setting};
 pub use text::{parse_bool, parse_integer, parse_seconds, parse_size};
 

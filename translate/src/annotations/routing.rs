@@ -54,7 +54,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "from-to-www-redirect",
         scope: Scope::Host,
-        support: Support::NotSupported("the other name of the host, with or without `www.`, is answered 404"),
+        support: Support::NotSupported(
+            "the other name of the host, with or without `www.`, is answered as an unknown host",
+        ),
         on_invalid: OnInvalid::DropsIngress,
         neutral: &["false"],
         summary: "Redirects `www.` and the host to each other, towards the one that the Ingress names.",
@@ -94,7 +96,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "relative-redirects",
-        support: Support::NotSupported("redirects are written as they are elsewhere, with scheme and host"),
+        support: Support::NotSupported("how redirects are written does not depend on it"),
         on_invalid: OnInvalid::DropsIngress,
         neutral: &["false"],
         summary: "Writes redirects of the proxy itself without scheme and host.",
@@ -157,7 +159,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "use-port-in-redirects",
-        support: Support::NotSupported("redirects are written without the port of the proxy"),
+        support: Support::NotSupported("how redirects are written does not depend on it"),
         neutral: &["false"],
         summary: "Names the port in redirects of the proxy itself.",
         example: "true",

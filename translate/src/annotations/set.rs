@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn other_spellings() {
-        let cases: [(&[(&str, &str)], Option<&str>); 4] = [
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>);
+        let cases: [Case<'_>; 4] = [
             (&[("nginx.ingress.kubernetes.io/whitelist-source-range", "10.0.0.1")], Some("10.0.0.1")),
             (
                 &[
