@@ -235,11 +235,13 @@ fn diagnostic(ingress: &Ingress, finding: &Finding<'_>, verdict: Effect) -> Diag
 
 /// For annotations in the registry.
 fn known(entry: &Annotation, text: &str, fault: &Fault, effect: Effect) -> Diagnostic {
+    let honoured = matches!(entry.support, Support::Exact | Support::Differs(_));
     let refused = match (effect, entry.scope) {
         (Effect::Denied, Scope::Host) => "all rules of the hosts of this Ingress answer 503",
         (Effect::Denied, _) => "all rules of this Ingress answer 503",
         (Effect::NotServed, _) => "the Ingress is not served",
-        (Effect::Ignored, _) => "it is ignored and the default holds",
+        (Effect::Ignored, _) if honoured => "it is ignored and the default holds",
+        (Effect::Ignored, _) => "it is ignored",
     };
     let reason = entry.support.reason();
     let grave = |severity| if effect == Effect::Ignored { severity } else { Severity::Error };

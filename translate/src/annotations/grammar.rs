@@ -508,14 +508,16 @@ fn status_codes(value: &str) -> Result<Value, InvalidValue> {
     if codes.is_empty() { Err(InvalidValue::Malformed) } else { Ok(Value::Codes(codes)) }
 }
 
-/// `*` alone, or origins. Elements without a scheme pass the validator of ingress-nginx and are then
-/// skipped; a list in which nothing is left allows nobody.
+/// Origins; `*` among them stands for all. Elements without a scheme pass the validator of ingress-nginx
+/// and are then skipped; a list in which nothing is left allows nobody.
 fn origins(value: &str) -> Result<Value, InvalidValue> {
-    if value == "*" {
-        return Ok(Value::List(vec!["*".to_owned()]));
-    }
     let mut all = Vec::new();
+    let mut everybody = false;
     for element in elements(value).filter(|element| !element.is_empty()) {
+        if element == "*" {
+            everybody = true;
+            continue;
+        }
         let (scheme, host) = match element.split_once("://") {
             Some((scheme, host)) => (Some(scheme), host),
             None => (None, element),
@@ -535,7 +537,7 @@ fn origins(value: &str) -> Result<Value, InvalidValue> {
             all.push(element.to_owned());
         }
     }
-    Ok(Value::List(all))
+    Ok(Value::List(if everybody { vec!["*".to_owned()] } else { all }))
 }
 
 fn is_duration(value: &str) -> bool {

@@ -144,7 +144,8 @@ fn lists() {
             ("https://*.a.example:8080", words(&["https://*.a.example:8080"])),
             ("origin.example", words(&[])),
             ("https://a.example/", element("https://a.example/")),
-            ("https://a.example,*", element("*")),
+            ("https://a.example,*", words(&["*"])),
+            ("https://a.example/,*", element("https://a.example/")),
             ("https://a.example:", element("https://a.example:")),
         ],
     );
