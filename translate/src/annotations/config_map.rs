@@ -1,0 +1,268 @@
+//! The options of the controller's ConfigMap: which are known, what is to be said of those that are set, and
+//! the values of those that are honoured.
+
+use std::sync::LazyLock;
+
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::objects::{ConfigMap, Kind, ObjectRef};
+
+use super::config_table;
+use super::nearest::nearest_of;
+use super::snippet;
+use super::{InvalidValue, Network, Support, Value, ValueGrammar};
+
+/// One option of the ConfigMap.
+#[derive(Debug, Clone, Copy)]
+pub struct ConfigOption {
+    /// The key.
+    pub name: &'static str,
+    /// Which values it may have.
+    pub value: ValueGrammar,
+    /// What holds in ingress-nginx where it is not set; empty: nothing.
+    pub default: &'static str,
+    /// How far it is honoured.
+    pub support: Support,
+    /// It keeps somebody out of all rules: while it is not honoured all rules answer 503.
+    pub protects: bool,
+    /// How grave it is that it is not honoured, where it does not protect.
+    pub lost: Severity,
+    /// Values that ask for nothing beyond what holds anyway.
+    pub neutral: &'static [&'static str],
+    /// The annotation whose value `false` takes a rule out of the protection.
+    pub waived_by: Option<&'static str>,
+}
+
+/// Why all rules answer 503: the ConfigMap asks for a protection that is not honoured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlobalDenial {
+    /// The option.
+    pub option: &'static str,
+    /// A phrase for `PolicySet.denied`, logs and `explain`.
+    pub reason: String,
+    /// The annotation whose value `false` takes a rule out of it.
+    pub waived_by: Option<&'static str>,
+}
+
+static OPTIONS: LazyLock<Vec<ConfigOption>> = LazyLock::new(|| {
+    let mut all: Vec<ConfigOption> = config_table::GROUPS.iter().copied().flatten().copied().collect();
+    all.sort_by_key(|option| option.name);
+    all
+});
+
+/// All options, sorted by name.
+pub fn config_options() -> &'static [ConfigOption] {
+    &OPTIONS
+}
+
+/// The option with this name.
+pub fn config_option(name: &str) -> Option<&'static ConfigOption> {
+    let all = config_options();
+    all.binary_search_by_key(&name, |option| option.name).ok().and_then(|position| all.get(position))
+}
+
+/// The protections that the ConfigMap asks for and that are not honoured, by name. Rules answer 503 because
+/// of them ([`verdict`](super::verdict)).
+pub fn global_denials(config_map: &ConfigMap) -> Vec<GlobalDenial> {
+    let mut denials = Vec::new();
+    for (name, value) in &config_map.data {
+        let Some(option) = config_option(name) else { continue };
+        if asks_for_protection(option, value) {
+            let reason = format!("{name} of the ConfigMap is not supported");
+            denials.push(GlobalDenial { option: option.name, reason, waived_by: option.waived_by });
+        }
+    }
+    denials
+}
+
+/// An option that protects, is set, and is not honoured. An invalid value asks for protection too; a
+/// snippet only if a directive in it could keep somebody out.
+fn asks_for_protection(option: &ConfigOption, value: &str) -> bool {
+    option.protects
+        && (option.value != ValueGrammar::Snippet || snippet::guards(value))
+        && matches!(option.support, Support::NotSupported(_))
+        && !value.trim().is_empty()
+        && !option.value.is_among(value, option.neutral)
+}
+
+/// Everything there is to say of the controller's ConfigMap, in the order of its keys.
+pub fn check_config_map(config_map: &ConfigMap) -> Vec<Diagnostic> {
+    config_map.data.iter().filter_map(|(name, value)| check(config_map, name, value)).collect()
+}
+
+fn check(config_map: &ConfigMap, name: &str, value: &str) -> Option<Diagnostic> {
+    let option = config_option(name);
+    let diagnostic = match option {
+        Some(option) => check_option(option, value)?,
+        None => {
+            let remedy = match nearest_of(name, config_options().iter().map(|option| option.name)) {
+                Some(nearest) => format!("did you mean `{nearest}`?"),
+                None => "remove it, or look for its name in the list of options".to_owned(),
+            };
+            Diagnostic::warning("option-unknown", "the option is unknown and ignored").remedy(remedy)
+        }
+    };
+    let hidden = option.is_none_or(|option| option.value.hides(value));
+    let found = if hidden { "" } else { value };
+    let object = ObjectRef { kind: Kind::ConfigMap, name: config_map.metadata.name.clone() };
+    Some(
+        diagnostic
+            .field(format!("data[\"{}\"]", name.escape_debug()), found)
+            .object(object, config_map.metadata.source.clone()),
+    )
+}
+
+fn check_option(option: &ConfigOption, value: &str) -> Option<Diagnostic> {
+    if asks_for_protection(option, value) {
+        let but = match option.waived_by {
+            Some(annotation) => format!(" but those of an Ingress with `{annotation}: \"false\"`"),
+            None => String::new(),
+        };
+        let reason = option.support.reason();
+        let consequence = format!("it is not supported: {reason}; as it protects, all rules{but} answer 503");
+        return Some(
+            Diagnostic::error("option-unsupported", consequence)
+                .remedy("remove it if it is not needed, or keep the controller that has it"),
+        );
+    }
+    match option.value.parse(value) {
+        Err(InvalidValue::Empty) => return None,
+        Err(fault) => {
+            let expected = option.value.description();
+            let holds = match (option.name, option.support) {
+                ("proxy-real-ip-cidr", _) => "no proxy is trusted",
+                ("hide-headers" | "global-allowed-response-headers", _) => "such names are passed over",
+                (_, Support::Exact | Support::Differs(_)) => "it is ignored and the default holds",
+                _ => "it is ignored",
+            };
+            let consequence = format!("the value has to be {expected}; {fault}: {holds}");
+            return Some(
+                Diagnostic::warning("option-invalid", consequence).remedy(format!("write {expected}")),
+            );
+        }
+        Ok(_) if option.value.is_among(value, option.neutral) => return None,
+        Ok(_) => {}
+    }
+    match option.support {
+        Support::Exact => None,
+        Support::Differs(how) => Some(Diagnostic::note("option-differs", how)),
+        Support::NoEffect(why) => {
+            Some(Diagnostic::note("option-no-effect", format!("it needs nothing here: {why}")))
+        }
+        Support::NotSupported(what) => {
+            Some(Diagnostic::new(option.lost, "option-unsupported", format!("it is not supported: {what}")))
+        }
+    }
+}
+
+/// The values of the options that are honoured, with their defaults.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GlobalSettings {
+    /// `use-forwarded-headers`.
+    pub use_forwarded_headers: bool,
+    /// `proxy-real-ip-cidr`; of an invalid list nothing is left, so that nobody is trusted by mistake. Only
+    /// of meaning with `use_forwarded_headers`.
+    pub proxy_real_ip_cidr: Vec<Network>,
+    /// `forwarded-for-header`.
+    pub forwarded_for_header: String,
+    /// `compute-full-forwarded-for`.
+    pub compute_full_forwarded_for: bool,
+    /// `proxy-add-original-uri-header`.
+    pub proxy_add_original_uri_header: bool,
+    /// `proxy-set-headers`: the ConfigMap, as namespace (none: not named) and name.
+    pub proxy_set_headers: Option<(Option<String>, String)>,
+    /// `add-headers`: the ConfigMap, as namespace (none: not named) and name.
+    pub add_headers: Option<(Option<String>, String)>,
+    /// `hide-headers`.
+    pub hide_headers: Vec<String>,
+    /// `enable-underscores-in-headers`.
+    pub enable_underscores_in_headers: bool,
+    /// `proxy-body-size` in bytes; 0 is no limit.
+    pub proxy_body_size: u64,
+    /// `proxy-connect-timeout` in seconds.
+    pub proxy_connect_timeout: u64,
+    /// `proxy-read-timeout` in seconds.
+    pub proxy_read_timeout: u64,
+    /// `proxy-send-timeout` in seconds.
+    pub proxy_send_timeout: u64,
+    /// `global-allowed-response-headers`.
+    pub global_allowed_response_headers: Vec<String>,
+}
+
+impl Default for GlobalSettings {
+    fn default() -> Self {
+        GlobalSettings {
+            use_forwarded_headers: false,
+            proxy_real_ip_cidr: Network::parse("0.0.0.0/0").into_iter().collect(),
+            forwarded_for_header: "X-Forwarded-For".to_owned(),
+            compute_full_forwarded_for: false,
+            proxy_add_original_uri_header: false,
+            proxy_set_headers: None,
+            add_headers: None,
+            hide_headers: Vec::new(),
+            enable_underscores_in_headers: false,
+            proxy_body_size: 1 << 20,
+            proxy_connect_timeout: 5,
+            proxy_read_timeout: 60,
+            proxy_send_timeout: 60,
+            global_allowed_response_headers: Vec::new(),
+        }
+    }
+}
+
+impl GlobalSettings {
+    /// Reads them. What is absent, empty or invalid has its default, of lists of headers the valid names
+    /// remain; [`check_config_map`] says so.
+    #[must_use]
+    pub fn read(config_map: &ConfigMap) -> Self {
+        let mut settings = GlobalSettings::default();
+        for (name, text) in &config_map.data {
+            let value = config_option(name)
+                .ok_or(InvalidValue::Malformed)
+                .and_then(|option| option.value.parse(text));
+            match value {
+                Ok(value) => settings.set(name, value),
+                Err(fault) if name == "proxy-real-ip-cidr" && fault != InvalidValue::Empty => {
+                    settings.proxy_real_ip_cidr.clear();
+                }
+                Err(InvalidValue::Element(_)) => settings.set(name, header_names(text)),
+                Err(_) => {}
+            }
+        }
+        settings
+    }
+
+    fn set(&mut self, name: &str, value: Value) {
+        match (name, value) {
+            ("use-forwarded-headers", Value::Bool(on)) => self.use_forwarded_headers = on,
+            ("proxy-real-ip-cidr", Value::Networks(networks)) => self.proxy_real_ip_cidr = networks,
+            ("forwarded-for-header", Value::Text(header)) => self.forwarded_for_header = header,
+            ("compute-full-forwarded-for", Value::Bool(on)) => self.compute_full_forwarded_for = on,
+            ("proxy-add-original-uri-header", Value::Bool(on)) => self.proxy_add_original_uri_header = on,
+            ("proxy-set-headers", Value::Name { namespace, name }) => {
+                self.proxy_set_headers = Some((namespace, name));
+            }
+            ("add-headers", Value::Name { namespace, name }) => self.add_headers = Some((namespace, name)),
+            ("hide-headers", Value::List(headers)) => self.hide_headers = headers,
+            ("enable-underscores-in-headers", Value::Bool(on)) => self.enable_underscores_in_headers = on,
+            ("proxy-body-size", Value::Size(size)) => self.proxy_body_size = size,
+            ("proxy-connect-timeout", Value::Seconds(seconds)) => self.proxy_connect_timeout = seconds,
+            ("proxy-read-timeout", Value::Seconds(seconds)) => self.proxy_read_timeout = seconds,
+            ("proxy-send-timeout", Value::Seconds(seconds)) => self.proxy_send_timeout = seconds,
+            ("global-allowed-response-headers", Value::List(headers)) => {
+                self.global_allowed_response_headers = headers;
+            }
+            _ => {}
+        }
+    }
+}
+
+/// The valid names of a list in which not all are.
+fn header_names(text: &str) -> Value {
+    let names = text.split(',').map(str::trim);
+    let valid = names.filter(|name| ValueGrammar::HeaderName.parse(name).is_ok());
+    Value::List(valid.map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+#[path = "config_map_tests.rs"]
+mod tests;

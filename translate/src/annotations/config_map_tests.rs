@@ -1,0 +1,147 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::super::check::tests::metadata;
+use super::*;
+
+fn config_map(data: &[(&str, &str)]) -> ConfigMap {
+    let data = data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    ConfigMap { metadata: metadata(BTreeMap::new()), data }
+}
+
+#[test]
+fn options_are_distinct_and_complete() {
+    let names: BTreeSet<&str> = config_options().iter().map(|option| option.name).collect();
+    assert_eq!(names.len(), config_options().len(), "a name stands twice");
+    // 192 of the reference page, and 16 that only the code has.
+    assert_eq!(names.len(), 208);
+    for option in config_options() {
+        assert_eq!(config_option(option.name).map(|found| found.name), Some(option.name));
+        assert!(option.support == Support::Exact || !option.support.reason().is_empty(), "{}", option.name);
+        assert!(!option.support.reason().ends_with('.'), "{}", option.name);
+        for neutral in option.neutral {
+            assert!(option.value.parse(neutral).is_ok(), "{} {neutral}", option.name);
+        }
+        let unlike = ["random", "size of", "number of", "a line of", "empty"];
+        if !option.default.is_empty() && !unlike.iter().any(|start| option.default.starts_with(start)) {
+            assert!(option.value.parse(option.default).is_ok(), "{} {}", option.name, option.default);
+        }
+    }
+    assert!(config_option("no-such-option").is_none());
+}
+
+#[test]
+fn honoured_options() {
+    let honoured: Vec<&str> = config_options()
+        .iter()
+        .filter(|option| matches!(option.support, Support::Exact | Support::Differs(_)))
+        .map(|option| option.name)
+        .collect();
+    let expected = [
+        "add-headers",
+        "compute-full-forwarded-for",
+        "enable-underscores-in-headers",
+        "forwarded-for-header",
+        "global-allowed-response-headers",
+        "hide-headers",
+        "proxy-add-original-uri-header",
+        "proxy-body-size",
+        "proxy-connect-timeout",
+        "proxy-read-timeout",
+        "proxy-real-ip-cidr",
+        "proxy-send-timeout",
+        "proxy-set-headers",
+        "use-forwarded-headers",
+    ];
+    assert_eq!(honoured, expected);
+    // Each of them changes what is read.
+    let samples = ["n/a", "true", "X-Other", "2m", "7", "10.0.0.0/8"];
+    for name in expected {
+        let changes = samples
+            .iter()
+            .any(|sample| GlobalSettings::read(&config_map(&[(name, sample)])) != GlobalSettings::default());
+        assert!(changes, "{name}");
+    }
+}
+
+#[test]
+fn defaults_are_those_of_the_table() {
+    let defaults: Vec<(&str, &str)> = config_options()
+        .iter()
+        .filter(|option| matches!(option.support, Support::Exact | Support::Differs(_)))
+        .map(|option| (option.name, option.default))
+        .collect();
+    assert_eq!(GlobalSettings::read(&config_map(&defaults)), GlobalSettings::default());
+}
+
+#[test]
+fn reads_settings() {
+    let settings = GlobalSettings::read(&config_map(&[
+        ("use-forwarded-headers", "true"),
+        ("proxy-real-ip-cidr", "127.0.0.0/8,::1/128"),
+        ("proxy-body-size", "0"),
+        ("proxy-read-timeout", "5s"),
+        ("hide-headers", "X-Powered-By, X Bad, X-Secret"),
+        ("add-headers", "default/more"),
+        ("unknown", "true"),
+    ]));
+    assert!(settings.use_forwarded_headers);
+    assert_eq!(settings.proxy_real_ip_cidr.len(), 2);
+    assert_eq!(settings.proxy_body_size, 0);
+    assert_eq!(settings.proxy_read_timeout, 60);
+    assert_eq!(settings.hide_headers, ["X-Powered-By", "X-Secret"]);
+    assert_eq!(settings.add_headers, Some((Some("default".to_owned()), "more".to_owned())));
+    // A mistake in the list of proxies never means that everybody is believed.
+    let settings = GlobalSettings::read(&config_map(&[("proxy-real-ip-cidr", "10.0.0.0/8, nonsense")]));
+    assert_eq!(settings.proxy_real_ip_cidr, []);
+}
+
+#[test]
+fn diagnostics() {
+    let cases = [
+        ("use-forwarded-headers", "true", ""),
+        ("proxy-read-timeout", "60", "note[option-differs]: it bounds"),
+        ("use-forwarded-header", "true", "warning[option-unknown]: the option is unknown and ignored"),
+        ("use_forwarded_headers", "true", "did you mean `use-forwarded-headers`?"),
+        ("xyzzy", "1", "look for its name"),
+        ("proxy-read-timeout", "5s", "it is ignored and the default holds"),
+        ("proxy-real-ip-cidr", "nonsense", "no proxy is trusted"),
+        ("hide-headers", "X A", "such names are passed over"),
+        ("hsts", "true", "warning[option-unsupported]"),
+        ("hsts", "false", ""),
+        ("ssl-redirect", "true", "not even by default"),
+        ("worker-processes", "4", "note[option-no-effect]"),
+        ("block-cidrs", "10.0.0.0/8", "all rules answer 503"),
+        ("block-cidrs", "nonsense", "all rules answer 503"),
+        ("block-cidrs", "", ""),
+        ("global-auth-url", "http://a.svc/ok", "`enable-global-auth: \"false\"` answer 503"),
+        ("enable-modsecurity", "false", ""),
+        ("http-snippet", "deny all;", "all rules answer 503"),
+        (
+            "http-snippet",
+            "map $a $b { default 1; }",
+            "warning[option-unsupported]: it is not supported: the snippet",
+        ),
+    ];
+    for (name, value, expected) in cases {
+        let found: Vec<String> =
+            check_config_map(&config_map(&[(name, value)])).iter().map(ToString::to_string).collect();
+        match found.as_slice() {
+            [] => assert_eq!(expected, "", "{name}: {value}"),
+            [one] => assert!(!expected.is_empty() && one.contains(expected), "{name}: {value}: {one}"),
+            _ => panic!("{name}: {found:#?}"),
+        }
+    }
+}
+
+#[test]
+fn denials_by_option() {
+    let found = global_denials(&config_map(&[
+        ("block-cidrs", "10.0.0.0/8"),
+        ("enable-modsecurity", "true"),
+        ("http-snippet", "gzip on;"),
+        ("use-gzip", "true"),
+    ]));
+    let names: Vec<(&str, Option<&str>)> =
+        found.iter().map(|denial| (denial.option, denial.waived_by)).collect();
+    assert_eq!(names, [("block-cidrs", None), ("enable-modsecurity", Some("enable-modsecurity"))]);
+}

@@ -1,0 +1,508 @@
+//! The table of the ConfigMap's options; those of listeners, logs, traces and nginx's own machinery are in
+//! [`super::config_machinery`].
+
+use crate::diagnostic::Severity;
+
+use super::config_machinery::{CONNECTIONS, LOGS, NGINX, TRACES};
+use super::config_map::ConfigOption;
+use super::grammar::VARIABLES;
+use super::{Support, ValueGrammar};
+
+use Severity::{Error, Note, Warning};
+use Support::{Differs, Exact, NoEffect, NotSupported};
+use ValueGrammar::{
+    AuthUrl, Boolean, CacheDurations, CidrList, ConfigMapName, Duration, HeaderName, HeaderNames, Method,
+    Seconds, Size, Snippet, StatusCodes, Text, Url, UrlWithVariables,
+};
+
+pub(super) const COUNT: ValueGrammar = ValueGrammar::COUNT;
+pub(super) const INTEGER: ValueGrammar = ValueGrammar::ANY_INTEGER;
+const ON_OFF: ValueGrammar = ValueGrammar::ON_OFF;
+
+pub(super) const GROUPS: &[&[ConfigOption]] = &[
+    HONOURED,
+    PROTECTIONS,
+    AUTH,
+    REDIRECTS_AND_ERRORS,
+    TRAFFIC,
+    HEADERS,
+    TLS,
+    CONNECTIONS,
+    LOGS,
+    TRACES,
+    NGINX,
+];
+
+pub(super) const fn option(
+    name: &'static str,
+    value: ValueGrammar,
+    default: &'static str,
+    support: Support,
+) -> ConfigOption {
+    ConfigOption {
+        name,
+        value,
+        default,
+        support,
+        protects: false,
+        lost: Warning,
+        neutral: &[],
+        waived_by: None,
+    }
+}
+
+/// An option that is not honoured. Its neutral value is written out, since the default of ingress-nginx is
+/// not always what happens here.
+pub(super) const fn lacks(
+    name: &'static str,
+    value: ValueGrammar,
+    default: &'static str,
+    neutral: &'static [&'static str],
+    lost: Severity,
+    what: &'static str,
+) -> ConfigOption {
+    ConfigOption {
+        name,
+        value,
+        default,
+        support: NotSupported(what),
+        protects: false,
+        lost,
+        neutral,
+        waived_by: None,
+    }
+}
+
+/// A protection of all rules that is not honoured.
+pub(super) const fn guard(
+    name: &'static str,
+    value: ValueGrammar,
+    default: &'static str,
+    neutral: &'static [&'static str],
+    waived_by: Option<&'static str>,
+    what: &'static str,
+) -> ConfigOption {
+    ConfigOption {
+        name,
+        value,
+        default,
+        support: NotSupported(what),
+        protects: true,
+        lost: Error,
+        neutral,
+        waived_by,
+    }
+}
+
+/// An option of nginx's machinery that has no counterpart to set.
+pub(super) const fn idle(name: &'static str, value: ValueGrammar, default: &'static str) -> ConfigOption {
+    option(name, value, default, NoEffect("it tunes nginx; Envoy has no such part or sizes it by itself"))
+}
+
+const HONOURED: &[ConfigOption] = &[
+    option("add-headers", ConfigMapName, "", Exact),
+    option("compute-full-forwarded-for", Boolean, "false", Exact),
+    option("enable-underscores-in-headers", Boolean, "false", Exact),
+    option("forwarded-for-header", HeaderName, "X-Forwarded-For", Exact),
+    option("global-allowed-response-headers", HeaderNames, "", Exact),
+    option("hide-headers", HeaderNames, "", Exact),
+    option("proxy-add-original-uri-header", Boolean, "false", Exact),
+    option(
+        "proxy-body-size",
+        Size,
+        "1m",
+        Differs(
+            "a body without Content-Length is counted while it streams: the backend may have got a part of it when \
+             the client gets 413",
+        ),
+    ),
+    option(
+        "proxy-connect-timeout",
+        Seconds,
+        "5",
+        Differs("it is Envoy's connect timeout; what is tried again after it follows Envoy's rules"),
+    ),
+    option(
+        "proxy-read-timeout",
+        Seconds,
+        "60",
+        Differs("it bounds the time without activity in either direction, not only the backend's"),
+    ),
+    option("proxy-real-ip-cidr", CidrList, "0.0.0.0/0", Exact),
+    option(
+        "proxy-send-timeout",
+        Seconds,
+        "60",
+        Differs("there is one bound for silence in either direction, the idle time of the stream"),
+    ),
+    option("proxy-set-headers", ConfigMapName, "", Exact),
+    option("use-forwarded-headers", Boolean, "false", Exact),
+];
+
+const PROTECTIONS: &[ConfigOption] = &[
+    guard("block-cidrs", CidrList, "", &[], None, "addresses are not looked at"),
+    guard("block-referers", Text, "", &[], None, "the Referer is not looked at"),
+    guard("block-user-agents", Text, "", &[], None, "the User-Agent is not looked at"),
+    guard("denylist-source-range", CidrList, "", &[], None, "addresses are not looked at"),
+    guard("whitelist-source-range", CidrList, "", &[], None, "addresses are not looked at"),
+    guard(
+        "enable-modsecurity",
+        Boolean,
+        "false",
+        &["false"],
+        Some("enable-modsecurity"),
+        "requests are not inspected",
+    ),
+    lacks(
+        "enable-owasp-modsecurity-crs",
+        Boolean,
+        "false",
+        &["false"],
+        Note,
+        "requests are not inspected; `enable-modsecurity` decides what happens",
+    ),
+    lacks(
+        "modsecurity-snippet",
+        Text,
+        "",
+        &[],
+        Note,
+        "requests are not inspected; `enable-modsecurity` decides what happens",
+    ),
+    guard("global-auth-url", AuthUrl, "", &[], Some("enable-global-auth"), "no service is asked"),
+    lacks(
+        "limit-conn-status-code",
+        INTEGER,
+        "503",
+        &["503"],
+        Note,
+        "nothing is counted; rules with a limit answer 503",
+    ),
+    lacks(
+        "limit-req-status-code",
+        INTEGER,
+        "503",
+        &["503"],
+        Note,
+        "nothing is counted; rules with a limit answer 503",
+    ),
+    lacks("limit-conn-zone-variable", Text, "$binary_remote_addr", &[], Note, "nothing is counted"),
+    lacks("limit-rate", COUNT, "0", &["0"], Warning, "answers are sent as fast as the client takes them"),
+    lacks("limit-rate-after", COUNT, "0", &["0"], Note, "answers are sent as fast as the client takes them"),
+    lacks(
+        "annotations-risk-level",
+        ValueGrammar::any_case(&["Low", "Medium", "High", "Critical"]),
+        "High",
+        &["High", "Critical"],
+        Warning,
+        "Ingresses with annotations above this risk are served; snippets are never carried out whatever the level",
+    ),
+    lacks(
+        "annotation-value-word-blocklist",
+        Text,
+        "",
+        &[],
+        Warning,
+        "Ingresses with these words are served; values never become configuration text here",
+    ),
+    lacks(
+        "allow-cross-namespace-resources",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "Secrets and ConfigMaps of other namespaces are never read for an Ingress",
+    ),
+    lacks(
+        "allow-snippet-annotations",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "snippets are not carried out whatever it says",
+    ),
+    lacks(
+        "strict-validate-path-type",
+        Boolean,
+        "true",
+        &["true", "false"],
+        Note,
+        "there is no admission webhook that could refuse paths",
+    ),
+];
+
+const AUTH: &[ConfigOption] = &[
+    lacks("global-auth-always-set-cookie", Boolean, "false", &["false"], Note, "see `global-auth-url`"),
+    lacks("global-auth-cache-duration", CacheDurations, "200 202 401 5m", &[], Note, "see `global-auth-url`"),
+    lacks("global-auth-cache-key", Text, "", &[], Note, "see `global-auth-url`"),
+    lacks("global-auth-method", Method, "", &[], Note, "see `global-auth-url`"),
+    lacks("global-auth-request-redirect", Text, "", &[], Note, "see `global-auth-url`"),
+    lacks("global-auth-response-headers", HeaderNames, "", &[], Note, "see `global-auth-url`"),
+    lacks("global-auth-signin", UrlWithVariables, "", &[], Note, "see `global-auth-url`"),
+    lacks("global-auth-signin-redirect-param", Text, "rd", &[], Note, "see `global-auth-url`"),
+    lacks("global-auth-snippet", Snippet, "", &[], Note, "see `global-auth-url`"),
+    lacks(
+        "no-auth-locations",
+        Text,
+        "/.well-known/acme-challenge",
+        &[],
+        Warning,
+        "no path is exempt from authentication",
+    ),
+    lacks("proxy-ssl-location-only", Boolean, "false", &["false"], Note, "backends are not spoken to in TLS"),
+];
+
+const REDIRECTS_AND_ERRORS: &[ConfigOption] = &[
+    lacks("app-root", Text, "", &[], Note, "the annotation of the same name is read, the option is not"),
+    lacks(
+        "custom-http-errors",
+        StatusCodes,
+        "",
+        &[],
+        Warning,
+        "errors of the backend and of the proxy reach the client as they are",
+    ),
+    lacks(
+        "disable-proxy-intercept-errors",
+        Boolean,
+        "false",
+        &["false", "true"],
+        Note,
+        "errors of the backend are never replaced",
+    ),
+    lacks(
+        "force-ssl-redirect",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "plain HTTP is served, there is no redirect to HTTPS",
+    ),
+    lacks("http-redirect-code", INTEGER, "308", &["308"], Note, "there is no redirect to HTTPS"),
+    lacks(
+        "no-tls-redirect-locations",
+        Text,
+        "/.well-known/acme-challenge",
+        &["/.well-known/acme-challenge"],
+        Note,
+        "there is no redirect to HTTPS",
+    ),
+    lacks("preserve-trailing-slash", Boolean, "false", &["false"], Note, "there is no redirect to HTTPS"),
+    lacks(
+        "relative-redirects",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "how redirects are written does not depend on it",
+    ),
+    lacks(
+        "ssl-redirect",
+        Boolean,
+        "true",
+        &["false"],
+        Warning,
+        "plain HTTP is served, there is no redirect to HTTPS, not even by default",
+    ),
+    lacks(
+        "use-port-in-redirects",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "how redirects are written does not depend on it",
+    ),
+];
+
+const TURNS: &str = "endpoints take turns";
+const AGAIN: &str = "what is tried again does not depend on it";
+pub(super) const STREAM: &str = "TCP and UDP services are not served";
+
+const TRAFFIC: &[ConfigOption] = &[
+    lacks("load-balance", Text, "round_robin", &["round_robin"], Warning, TURNS),
+    lacks("upstream-hash-by", ValueGrammar::Characters(&VARIABLES), "", &[], Warning, TURNS),
+    lacks("upstream-hash-by-subset", Boolean, "false", &["false"], Note, TURNS),
+    lacks("upstream-hash-by-subset-size", INTEGER, "3", &[], Note, TURNS),
+    lacks(
+        "service-upstream",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "requests go to the endpoints of a Service, not to its cluster address",
+    ),
+    lacks("proxy-next-upstream", Text, "error timeout", &[], Warning, AGAIN),
+    lacks("proxy-next-upstream-timeout", Seconds, "0", &["0"], Warning, AGAIN),
+    lacks("proxy-next-upstream-tries", COUNT, "3", &[], Warning, AGAIN),
+    lacks("retry-non-idempotent", Boolean, "false", &["false"], Warning, AGAIN),
+    lacks(
+        "proxy-http-version",
+        ValueGrammar::one_of(&["1.0", "1.1"]),
+        "1.1",
+        &["1.1"],
+        Warning,
+        "backends are always spoken to in HTTP/1.1",
+    ),
+    lacks("proxy-stream-next-upstream", Boolean, "true", &["true"], Note, STREAM),
+    lacks("proxy-stream-next-upstream-timeout", Duration, "600s", &["600s"], Note, STREAM),
+    lacks("proxy-stream-next-upstream-tries", COUNT, "3", &["3"], Note, STREAM),
+    lacks("proxy-stream-responses", INTEGER, "1", &["1"], Note, STREAM),
+    lacks("proxy-stream-timeout", Duration, "600s", &["600s"], Note, STREAM),
+    option(
+        "proxy-buffering",
+        ON_OFF,
+        "off",
+        NoEffect("answers always stream through bounded buffers, as with `off`"),
+    ),
+    option(
+        "proxy-request-buffering",
+        ON_OFF,
+        "on",
+        NoEffect("bodies always stream to the backend through bounded buffers, as with `off`"),
+    ),
+    option(
+        "proxy-buffer-size",
+        Size,
+        "4k",
+        NoEffect("Envoy takes headers of an answer up to a limit of its own, which is larger"),
+    ),
+    idle("proxy-buffers-number", INTEGER, "4"),
+    idle("proxy-busy-buffers-size", Size, ""),
+    option("proxy-max-temp-file-size", Size, "1024m", NoEffect("answers are never written to files")),
+    idle("client-body-buffer-size", Size, "8k"),
+    idle("grpc-buffer-size-kb", INTEGER, "0"),
+    idle("upstream-keepalive-connections", INTEGER, "320"),
+    idle("upstream-keepalive-requests", INTEGER, "10000"),
+    idle("upstream-keepalive-time", Duration, "1h"),
+    idle("upstream-keepalive-timeout", INTEGER, "60"),
+];
+
+const HSTS: &str = "the header Strict-Transport-Security is not sent, not even by default";
+const COMPRESSION: &str = "answers are not compressed by the proxy";
+const GEOIP: &str = "countries and cities of addresses are not looked up";
+
+const HEADERS: &[ConfigOption] = &[
+    lacks(
+        "allow-backend-server-header",
+        Boolean,
+        "false",
+        &[],
+        Note,
+        "which Server header the client gets does not depend on it",
+    ),
+    lacks("server-tokens", Boolean, "false", &["false"], Note, "there is no nginx version to show"),
+    lacks(
+        "default-type",
+        Text,
+        "text/html",
+        &["text/html"],
+        Note,
+        "an answer without Content-Type stays without",
+    ),
+    lacks(
+        "enable-real-ip",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "the client's address is taken from a header only with `use-forwarded-headers`",
+    ),
+    lacks(
+        "forwarded-host-header",
+        HeaderName,
+        "X-Forwarded-Host",
+        &["X-Forwarded-Host"],
+        Warning,
+        "the client's host is taken from X-Forwarded-Host only",
+    ),
+    lacks(
+        "forwarded-for-proxy-protocol-header",
+        HeaderName,
+        "X-Forwarded-For-Proxy-Protocol",
+        &["X-Forwarded-For-Proxy-Protocol"],
+        Note,
+        "the header is not sent",
+    ),
+    lacks(
+        "generate-request-id",
+        Boolean,
+        "true",
+        &["true"],
+        Note,
+        "whether a request without X-Request-ID gets one does not depend on it",
+    ),
+    lacks(
+        "ignore-invalid-headers",
+        Boolean,
+        "true",
+        &["true"],
+        Note,
+        "which header names are invalid is Envoy's to say",
+    ),
+    lacks("hsts", Boolean, "true", &["false"], Warning, HSTS),
+    lacks("hsts-include-subdomains", Boolean, "true", &[], Note, HSTS),
+    lacks("hsts-max-age", Text, "31536000", &[], Note, HSTS),
+    lacks("hsts-preload", Boolean, "false", &["false"], Note, HSTS),
+    lacks(
+        "proxy-cookie-domain",
+        Text,
+        "off",
+        &["off"],
+        Warning,
+        "cookies keep the domain that the backend gave them",
+    ),
+    lacks(
+        "proxy-cookie-path",
+        Text,
+        "off",
+        &["off"],
+        Warning,
+        "cookies keep the path that the backend gave them",
+    ),
+    lacks(
+        "proxy-redirect-from",
+        Url,
+        "off",
+        &["off"],
+        Warning,
+        "redirects of the backend keep their Location",
+    ),
+    lacks("proxy-redirect-to", Url, "off", &["off"], Note, "redirects of the backend keep their Location"),
+    lacks("use-gzip", Boolean, "false", &["false"], Warning, COMPRESSION),
+    lacks("gzip-disable", Text, "", &[], Note, COMPRESSION),
+    lacks("gzip-level", INTEGER, "1", &[], Note, COMPRESSION),
+    lacks("gzip-min-length", INTEGER, "256", &[], Note, COMPRESSION),
+    lacks("gzip-types", Text, "application/json, text/css and others", &[], Note, COMPRESSION),
+    lacks("enable-brotli", Boolean, "false", &["false"], Warning, COMPRESSION),
+    lacks("brotli-level", INTEGER, "4", &[], Note, COMPRESSION),
+    lacks("brotli-min-length", INTEGER, "20", &[], Note, COMPRESSION),
+    lacks("brotli-types", Text, "application/json, text/css and others", &[], Note, COMPRESSION),
+    lacks("use-geoip", Boolean, "true", &["false"], Note, GEOIP),
+    lacks("use-geoip2", Boolean, "false", &["false"], Warning, GEOIP),
+    lacks("geoip2-autoreload-in-minutes", INTEGER, "0", &["0"], Note, GEOIP),
+];
+
+const TLS_DEFAULTS: &str = "Envoy's own setting holds for TLS with clients";
+
+const TLS: &[ConfigOption] = &[
+    lacks("ssl-ciphers", Text, "ECDHE-ECDSA-AES128-GCM-SHA256 and others", &[], Warning, TLS_DEFAULTS),
+    lacks("ssl-protocols", Text, "TLSv1.2 TLSv1.3", &["TLSv1.2 TLSv1.3"], Warning, TLS_DEFAULTS),
+    lacks("ssl-ecdh-curve", Text, "auto", &["auto"], Note, TLS_DEFAULTS),
+    lacks("ssl-dh-param", Text, "", &[], Note, TLS_DEFAULTS),
+    lacks("ssl-early-data", Boolean, "false", &["false"], Warning, "early data is not accepted"),
+    lacks(
+        "ssl-reject-handshake",
+        Boolean,
+        "false",
+        &["false"],
+        Warning,
+        "what a TLS client with an unknown host gets does not depend on it",
+    ),
+    lacks("enable-ocsp", Boolean, "false", &["false"], Warning, "certificates of clients are not looked at"),
+    idle("ssl-buffer-size", Size, "4k"),
+    idle("ssl-session-cache", Boolean, "true"),
+    idle("ssl-session-cache-size", Size, "10m"),
+    idle("ssl-session-tickets", Boolean, "false"),
+    lacks("ssl-session-ticket-key", Text, "random", &[], Note, TLS_DEFAULTS),
+    idle("ssl-session-timeout", Duration, "10m"),
+];

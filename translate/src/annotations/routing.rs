@@ -1,0 +1,178 @@
+//! Paths, rewrites, redirects and default backends.
+
+use super::*;
+
+pub(super) const ENTRIES: &[Annotation] = &[
+    Annotation {
+        name: "app-root",
+        scope: Scope::Host,
+        value: ValueGrammar::Path,
+        support: Support::Exact,
+        risk: Risk::Medium,
+        summary: "Redirects (302) a request for exactly `/` to this path, for the whole host.",
+        example: "/dashboard",
+        ..BASE
+    },
+    Annotation {
+        name: "custom-http-errors",
+        value: ValueGrammar::StatusCodes,
+        support: Support::NotSupported("errors of the backend and of the proxy reach the client as they are"),
+        on_invalid: OnInvalid::DropsIngress,
+        summary: "Hands answers with these statuses to the default backend, which writes the page that the client \
+                  sees.",
+        example: "404,503",
+        ..BASE
+    },
+    Annotation {
+        name: "default-backend",
+        value: ValueGrammar::ServiceName,
+        support: Support::NotSupported("a Service without endpoints is answered 503"),
+        on_invalid: OnInvalid::DropsIngress,
+        summary: "The Service that answers when the Service of a rule has no endpoints, and that writes the pages \
+                  of `custom-http-errors`.",
+        example: "errors",
+        ..BASE
+    },
+    Annotation {
+        name: "disable-proxy-intercept-errors",
+        support: Support::NotSupported("errors of the backend are never replaced, whatever it says"),
+        lost: Lost::Ignored(Severity::Note),
+        neutral: &["false", "true"],
+        summary: "Leaves answers of the backend alone although `custom-http-errors` names their status.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "force-ssl-redirect",
+        support: Support::NotSupported("plain HTTP is served, there is no redirect to HTTPS"),
+        neutral: &["false"],
+        risk: Risk::Medium,
+        summary: "Redirects plain HTTP to HTTPS even where the Ingress has no certificate.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "from-to-www-redirect",
+        scope: Scope::Host,
+        support: Support::NotSupported(
+            "the other name of the host, with or without `www.`, is answered as an unknown host",
+        ),
+        on_invalid: OnInvalid::DropsIngress,
+        neutral: &["false"],
+        summary: "Redirects `www.` and the host to each other, towards the one that the Ingress names.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "permanent-redirect",
+        value: ValueGrammar::Url,
+        support: Support::NotSupported("requests go to the backend of the rule, there is no redirect"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Error),
+        risk: Risk::Medium,
+        summary: "Answers every request with a permanent redirect to this URL.",
+        example: "https://new.example",
+        ..BASE
+    },
+    Annotation {
+        name: "permanent-redirect-code",
+        value: ValueGrammar::ANY_INTEGER,
+        support: Support::NotSupported("there is no redirect whose status it could set"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Note),
+        summary: "The status of `permanent-redirect`, 300 to 308; any other number means 301.",
+        example: "308",
+        ..BASE
+    },
+    Annotation {
+        name: "preserve-trailing-slash",
+        support: Support::NotSupported("there is no redirect to HTTPS whose path it could keep"),
+        lost: Lost::Ignored(Severity::Note),
+        neutral: &["false"],
+        risk: Risk::Medium,
+        summary: "Keeps a final `/` of the path when redirecting to HTTPS.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "relative-redirects",
+        support: Support::NotSupported("how redirects are written does not depend on it"),
+        on_invalid: OnInvalid::DropsIngress,
+        neutral: &["false"],
+        summary: "Writes redirects of the proxy itself without scheme and host.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "rewrite-target",
+        value: ValueGrammar::RewriteTarget,
+        support: Support::Exact,
+        risk: Risk::Medium,
+        summary: "The path that the backend gets; `$1` to `$9` stand for the groups of the rule's expression. All \
+                  paths of the host become expressions.",
+        example: "/$2",
+        ..BASE
+    },
+    Annotation {
+        name: "server-alias",
+        scope: Scope::Host,
+        value: ValueGrammar::HostNames,
+        support: Support::NotSupported(
+            "the aliases are not served: their requests are answered as those of an unknown host",
+        ),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Error),
+        risk: Risk::High,
+        summary: "Further names of the host: exact, with `*.`, or regular expressions after `~`.",
+        example: "www.shop.example,shop.test",
+        ..BASE
+    },
+    Annotation {
+        name: "ssl-redirect",
+        support: Support::NotSupported("plain HTTP is served, there is no redirect to HTTPS"),
+        neutral: &["false"],
+        summary: "Redirects plain HTTP to HTTPS where the host has a certificate; on unless it is `false`.",
+        example: "false",
+        ..BASE
+    },
+    Annotation {
+        name: "temporal-redirect",
+        value: ValueGrammar::Url,
+        support: Support::NotSupported("requests go to the backend of the rule, there is no redirect"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Error),
+        risk: Risk::Medium,
+        summary: "Answers every request with a temporary redirect to this URL; without a scheme it is ignored.",
+        example: "https://status.example/maintenance",
+        ..BASE
+    },
+    Annotation {
+        name: "temporal-redirect-code",
+        value: ValueGrammar::ANY_INTEGER,
+        support: Support::NotSupported("there is no redirect whose status it could set"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Note),
+        needs: &["temporal-redirect"],
+        summary: "The status of `temporal-redirect`, 300 to 307; any other number means 302.",
+        example: "307",
+        ..BASE
+    },
+    Annotation {
+        name: "use-port-in-redirects",
+        support: Support::NotSupported("how redirects are written does not depend on it"),
+        neutral: &["false"],
+        summary: "Names the port in redirects of the proxy itself.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "use-regex",
+        scope: Scope::Host,
+        support: Support::Differs(
+            "expressions run on an engine that is not PCRE: what it does not understand is reported, never guessed",
+        ),
+        summary: "Makes every path of the host a regular expression without case, anchored at its start.",
+        example: "true",
+        ..BASE
+    },
+];

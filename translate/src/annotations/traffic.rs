@@ -1,0 +1,455 @@
+//! Backends: protocol, timeouts, retries, load balancing, stickiness, canaries, mirroring, buffers.
+
+use super::*;
+
+const BASE: Annotation = Annotation { group: Group::Traffic, ..super::BASE };
+
+/// What belongs to `affinity`.
+const COOKIE: Annotation = Annotation {
+    scope: Scope::Service,
+    support: Support::NotSupported("requests are spread over all endpoints, no cookie is set"),
+    lost: Lost::Ignored(Severity::Note),
+    needs: &["affinity"],
+    ..BASE
+};
+/// What belongs to `mirror-target`.
+const MIRROR: Annotation = Annotation {
+    support: Support::NotSupported("nothing is mirrored"),
+    lost: Lost::Ignored(Severity::Note),
+    needs: &["mirror-target"],
+    ..BASE
+};
+/// What belongs to `canary`.
+const CANARY_RULE: Annotation = Annotation {
+    scope: Scope::Service,
+    support: Support::NotSupported("the canary Ingress is not served"),
+    lost: Lost::Ignored(Severity::Note),
+    needs: &["canary"],
+    ..BASE
+};
+/// Sizes and counts of nginx's buffers.
+const BUFFERS: Support = Support::NoEffect("Envoy streams through buffers whose bounds are its own");
+
+pub(super) const ENTRIES: &[Annotation] = &[
+    Annotation {
+        name: "affinity",
+        scope: Scope::Service,
+        value: ValueGrammar::one_of(&["cookie"]),
+        support: Support::NotSupported("requests are spread over all endpoints, no cookie is set"),
+        summary: "Keeps a client with one endpoint, by a cookie.",
+        example: "cookie",
+        ..BASE
+    },
+    Annotation {
+        name: "affinity-canary-behavior",
+        value: ValueGrammar::one_of(&["sticky", "legacy"]),
+        summary: "Whether a client stays with the canary or the main Service that it met first.",
+        example: "legacy",
+        ..COOKIE
+    },
+    Annotation {
+        name: "affinity-mode",
+        value: ValueGrammar::one_of(&["balanced", "persistent"]),
+        risk: Risk::Medium,
+        summary: "Whether clients are spread anew when endpoints are added.",
+        example: "persistent",
+        ..COOKIE
+    },
+    Annotation {
+        name: "backend-protocol",
+        value: ValueGrammar::any_case(&["HTTP", "HTTPS", "GRPC", "GRPCS", "AUTO_HTTP", "FCGI"]),
+        support: Support::NotSupported(
+            "only HTTP is spoken; a rule that asks for another protocol answers 503, so that nothing meant for TLS \
+             travels in the clear",
+        ),
+        // An invalid value means HTTP, which is what ingress-nginx then speaks.
+        protects: true,
+        safe_if_invalid: true,
+        lost: Lost::Denied,
+        neutral: &["HTTP"],
+        summary: "The protocol that the backend speaks.",
+        example: "GRPC",
+        ..BASE
+    },
+    Annotation {
+        name: "client-body-buffer-size",
+        value: ValueGrammar::Size,
+        support: BUFFERS,
+        on_invalid: OnInvalid::DropsIngress,
+        summary: "How much of a request's body is held in memory.",
+        example: "16k",
+        ..BASE
+    },
+    Annotation {
+        name: "fastcgi-index",
+        value: ValueGrammar::Characters(&grammar::FILE),
+        support: Support::NotSupported("FastCGI is not spoken"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Note),
+        risk: Risk::Medium,
+        summary: "The file that FastCGI adds to a path that ends in a slash.",
+        example: "index.php",
+        ..BASE
+    },
+    Annotation {
+        name: "fastcgi-params-configmap",
+        value: ValueGrammar::ConfigMapName,
+        support: Support::NotSupported("FastCGI is not spoken"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Note),
+        risk: Risk::Medium,
+        summary: "A ConfigMap with parameters for FastCGI.",
+        example: "default/php-params",
+        ..BASE
+    },
+    Annotation {
+        name: "http2-push-preload",
+        support: Support::NoEffect("browsers no longer accept server push, and nginx has dropped it"),
+        summary: "Pushes what Link headers of the answer preload.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "load-balance",
+        scope: Scope::Service,
+        value: ValueGrammar::one_of(&[
+            "round_robin",
+            "chash",
+            "chashsubset",
+            "sticky_balanced",
+            "sticky_persistent",
+            "ewma",
+        ]),
+        support: Support::NotSupported("endpoints take turns"),
+        on_invalid: OnInvalid::DropsIngress,
+        neutral: &["round_robin"],
+        summary: "How requests are spread over the endpoints.",
+        example: "ewma",
+        ..BASE
+    },
+    Annotation {
+        name: "mirror-host",
+        value: ValueGrammar::HostName,
+        risk: Risk::High,
+        summary: "The Host header of mirrored requests.",
+        example: "shadow.example",
+        ..MIRROR
+    },
+    Annotation {
+        name: "mirror-request-body",
+        value: ValueGrammar::ON_OFF,
+        summary: "Whether mirrored requests have their body; `on` unless set.",
+        example: "off",
+        ..MIRROR
+    },
+    Annotation {
+        name: "mirror-target",
+        value: ValueGrammar::HostName,
+        lost: Lost::Ignored(Severity::Warning),
+        needs: &[],
+        risk: Risk::High,
+        summary: "Sends a copy of each request there and drops the answer.",
+        example: "https://shadow.example$request_uri",
+        ..MIRROR
+    },
+    Annotation {
+        name: "proxy-buffer-size",
+        value: ValueGrammar::Size,
+        support: Support::NoEffect(
+            "Envoy takes headers of an answer up to a limit of its own, which is larger",
+        ),
+        summary: "The size of the buffer for the headers of an answer.",
+        example: "16k",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-buffering",
+        value: ValueGrammar::ON_OFF,
+        support: Support::NoEffect("answers always stream through bounded buffers, as with `off`"),
+        summary: "Whether answers of the backend are collected before they are sent.",
+        example: "off",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-buffers-number",
+        value: ValueGrammar::ANY_INTEGER,
+        support: BUFFERS,
+        summary: "How many buffers there are for an answer.",
+        example: "8",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-busy-buffers-size",
+        value: ValueGrammar::Size,
+        support: BUFFERS,
+        summary: "How much of an answer may be on its way to the client while the rest is still read.",
+        example: "32k",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-connect-timeout",
+        value: ValueGrammar::Seconds,
+        support: Support::Differs(
+            "it is Envoy's connect timeout; what is tried again after it follows Envoy's rules",
+        ),
+        summary: "How long a connection to the backend may take.",
+        example: "10",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-http-version",
+        value: ValueGrammar::one_of(&["1.0", "1.1"]),
+        support: Support::Differs("backends are always spoken to in HTTP/1.1"),
+        neutral: &["1.1"],
+        refused: &["1.0"],
+        summary: "The version of HTTP that the backend speaks.",
+        example: "1.1",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-max-temp-file-size",
+        value: ValueGrammar::Size,
+        support: Support::NoEffect("answers are never written to files"),
+        summary: "How much of an answer is kept in a file.",
+        example: "1024m",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-next-upstream",
+        value: ValueGrammar::Words(&[
+            "error",
+            "timeout",
+            "invalid_header",
+            "http_500",
+            "http_502",
+            "http_503",
+            "http_504",
+            "http_403",
+            "http_404",
+            "http_429",
+            "non_idempotent",
+            "off",
+        ]),
+        support: Support::NotSupported("what is tried again does not depend on it"),
+        risk: Risk::Medium,
+        summary: "After which failures another endpoint is tried.",
+        example: "error timeout http_502",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-next-upstream-timeout",
+        value: ValueGrammar::Seconds,
+        support: Support::NotSupported("what is tried again does not depend on it"),
+        summary: "For how long further endpoints are tried; 0 is without end.",
+        example: "30",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-next-upstream-tries",
+        value: ValueGrammar::COUNT,
+        support: Support::NotSupported("what is tried again does not depend on it"),
+        summary: "How many endpoints are tried; 0 is without end.",
+        example: "2",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-read-timeout",
+        value: ValueGrammar::Seconds,
+        support: Support::Differs(
+            "it bounds the time without activity in either direction, not only the backend's",
+        ),
+        summary: "How long the backend may be silent.",
+        example: "120",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-request-buffering",
+        value: ValueGrammar::ON_OFF,
+        support: Support::NoEffect(
+            "bodies always stream to the backend through bounded buffers, as with `off`",
+        ),
+        summary: "Whether the body of a request is collected before the backend gets it.",
+        example: "off",
+        ..BASE
+    },
+    Annotation {
+        name: "proxy-send-timeout",
+        value: ValueGrammar::Seconds,
+        support: Support::Differs(
+            "there is one bound for silence in either direction, the idle time of the stream",
+        ),
+        summary: "How long the backend may take no data.",
+        example: "120",
+        ..BASE
+    },
+    Annotation {
+        name: "service-upstream",
+        scope: Scope::Service,
+        support: Support::NotSupported(
+            "requests go to the endpoints of the Service, not to its cluster address",
+        ),
+        neutral: &["false"],
+        summary: "Sends requests to the cluster address of the Service and leaves the choice of endpoint to it.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "session-cookie-change-on-failure",
+        summary: "Gives the client another endpoint when its own fails.",
+        example: "true",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-conditional-samesite-none",
+        summary: "Leaves out SameSite=None for browsers that misread it.",
+        example: "true",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-domain",
+        value: ValueGrammar::Characters(&grammar::NAME),
+        risk: Risk::Medium,
+        summary: "The domain of the cookie.",
+        example: "shop.example",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-expires",
+        value: ValueGrammar::CookieSeconds,
+        risk: Risk::Medium,
+        summary: "After how many seconds the cookie ends, for old browsers.",
+        example: "172800",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-max-age",
+        value: ValueGrammar::CookieSeconds,
+        risk: Risk::Medium,
+        summary: "After how many seconds the cookie ends.",
+        example: "172800",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-name",
+        value: ValueGrammar::Characters(&grammar::NAME),
+        risk: Risk::Medium,
+        summary: "The name of the cookie; INGRESSCOOKIE unless set.",
+        example: "SERVERID",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-path",
+        value: ValueGrammar::Url,
+        risk: Risk::Medium,
+        summary: "The path of the cookie.",
+        example: "/shop",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-samesite",
+        value: ValueGrammar::any_case(&["None", "Lax", "Strict"]),
+        summary: "The SameSite attribute of the cookie.",
+        example: "Lax",
+        ..COOKIE
+    },
+    Annotation {
+        name: "session-cookie-secure",
+        summary: "Marks the cookie as Secure.",
+        example: "true",
+        ..COOKIE
+    },
+    Annotation {
+        name: "upstream-hash-by",
+        scope: Scope::Service,
+        value: ValueGrammar::Characters(&grammar::VARIABLES),
+        support: Support::NotSupported("endpoints take turns"),
+        on_invalid: OnInvalid::DropsIngress,
+        risk: Risk::High,
+        summary: "Sends requests with the same value to the same endpoint.",
+        example: "$request_uri",
+        ..BASE
+    },
+    Annotation {
+        name: "upstream-hash-by-subset",
+        scope: Scope::Service,
+        support: Support::NotSupported("endpoints take turns"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Note),
+        neutral: &["false"],
+        summary: "Sends requests with the same value to a few endpoints rather than to one.",
+        example: "true",
+        ..BASE
+    },
+    Annotation {
+        name: "upstream-hash-by-subset-size",
+        scope: Scope::Service,
+        value: ValueGrammar::ANY_INTEGER,
+        support: Support::NotSupported("endpoints take turns"),
+        on_invalid: OnInvalid::DropsIngress,
+        lost: Lost::Ignored(Severity::Note),
+        summary: "How many endpoints that are; 3 unless set.",
+        example: "3",
+        ..BASE
+    },
+];
+
+pub(super) const CANARY: &[Annotation] = &[
+    Annotation {
+        name: "canary",
+        support: Support::NotSupported(
+            "the canary Ingress is not served: all requests go to the main Ingress",
+        ),
+        lost: Lost::NotServed,
+        neutral: &["false"],
+        needs: &[],
+        summary: "Makes the Ingress an alternative that takes a part of another Ingress's requests.",
+        example: "true",
+        ..CANARY_RULE
+    },
+    Annotation {
+        name: "canary-by-cookie",
+        value: ValueGrammar::Characters(&grammar::NAME),
+        risk: Risk::Medium,
+        summary: "The cookie that chooses the canary by `always` or `never`.",
+        example: "try-canary",
+        ..CANARY_RULE
+    },
+    Annotation {
+        name: "canary-by-header",
+        value: ValueGrammar::Characters(&grammar::NAME),
+        risk: Risk::Medium,
+        summary: "The header that chooses the canary by `always` or `never`.",
+        example: "X-Canary",
+        ..CANARY_RULE
+    },
+    Annotation {
+        name: "canary-by-header-pattern",
+        value: ValueGrammar::Regex,
+        risk: Risk::Medium,
+        summary: "Values of the header that choose the canary, as an expression.",
+        example: "beta|rc[0-9]",
+        ..CANARY_RULE
+    },
+    Annotation {
+        name: "canary-by-header-value",
+        value: ValueGrammar::Characters(&grammar::NAME),
+        risk: Risk::Medium,
+        summary: "The value of the header that chooses the canary.",
+        example: "beta",
+        ..CANARY_RULE
+    },
+    Annotation {
+        name: "canary-weight",
+        value: ValueGrammar::ANY_INTEGER,
+        summary: "The share of the other requests that the canary gets, out of `canary-weight-total`.",
+        example: "10",
+        ..CANARY_RULE
+    },
+    Annotation {
+        name: "canary-weight-total",
+        value: ValueGrammar::ANY_INTEGER,
+        summary: "What `canary-weight` is counted out of; 100 unless set.",
+        example: "1000",
+        ..CANARY_RULE
+    },
+];
