@@ -14,13 +14,16 @@ the formatting, and the licences and sources of all dependencies. Runs them all,
 
 Usage: cargo xtask lint";
 
+/// A check and its name.
+type Check = (&'static str, fn() -> Result<()>);
+
 /// `cargo xtask lint`
 pub fn run(args: Args) -> Result<bool> {
     if args.help_only("lint", HELP)? {
         return Ok(true);
     }
     tools::targets()?;
-    let checks: [(&str, fn() -> Result<()>); 4] = [
+    let checks: [Check; 4] = [
         ("formatting", || cargo("fmt --all --check")),
         ("clippy", || cargo("clippy --quiet --workspace --all-targets -- -D warnings")),
         ("clippy, the filter", || {
