@@ -168,6 +168,17 @@ impl Server {
         }
     }
 
+    /// An error if it ended, or if the person asks for the end.
+    pub fn check(&mut self) -> Result<()> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            bail!("interrupted");
+        }
+        match self.child.try_wait().context("wait")? {
+            Some(status) => bail!("{} ended by itself with {}", self.name, outcome(status)),
+            None => Ok(()),
+        }
+    }
+
     /// Drops the lines that came so far.
     pub fn forget_lines(&mut self) {
         while self.lines.try_recv().is_ok() {}

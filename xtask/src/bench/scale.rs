@@ -243,3 +243,20 @@ fn stat(folder: &Path) -> Option<(u32, u32, String)> {
     let parent = rest.split_whitespace().nth(1)?;
     Some((id.trim().parse().ok()?, parent.parse().ok()?, name.to_owned()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_a_child_and_its_memory() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let found = child_of(std::process::id(), "sleep");
+        let memory = peak(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, Some(child.id()));
+        assert!(memory.ends_with("kB") || memory.ends_with("MB"), "{memory}");
+        assert_eq!(child_of(std::process::id(), "no such program"), None);
+    }
+}

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -123,17 +123,18 @@ impl Contender {
         ]);
         command.arg(&bootstrap).stderr(Stdio::from(fs::File::create(&log).context("create a log")?));
         let start = Instant::now();
-        let server = Server::start(&mut command, interrupted)?;
+        let mut server = Server::start(&mut command, interrupted)?;
+        let failure = || format!("{}: {}", self.name, tail(&log));
         loop {
             match http::request(address, "GET", "bench.invalid", "/", &[], Duration::from_secs(5)) {
                 // The filter answers 404 for a host that it does not know; 5xx is a filter that failed.
                 Ok(response) if response.status < 500 => break,
-                Ok(response) => bail!("{}: Envoy answered {}: {}", self.name, response.status, tail(&log)),
-                Err(_) if interrupted.load(Ordering::Relaxed) => bail!("interrupted"),
-                Err(error) if start.elapsed() > LIMIT => {
-                    bail!("{}: no answer: {error}: {}", self.name, tail(&log))
+                Ok(response) => bail!("Envoy answered {}; {}", response.status, failure()),
+                Err(error) if start.elapsed() > LIMIT => bail!("no answer: {error}; {}", failure()),
+                Err(_) => {
+                    server.check().with_context(failure)?;
+                    thread::sleep(Duration::from_millis(1));
                 }
-                Err(_) => thread::sleep(Duration::from_millis(1)),
             }
         }
         let took = start.elapsed();
