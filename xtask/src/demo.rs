@@ -13,7 +13,6 @@ use anyhow::{Context, Result, bail};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::args::{self, Arg, Args};
 use crate::http::{self, Response};
@@ -261,7 +260,9 @@ fn account(expect: &Expect, response: &Response) -> Vec<String> {
         Some(received) => {
             lines.push(format!(
                 "→ {} from {}, which got {}",
-                response.status, received.service, received.path
+                response.status,
+                received.service(),
+                received.target
             ));
             for name in expect.request_headers.keys() {
                 let values = received.header(name);
@@ -291,14 +292,14 @@ fn faults(expect: &Expect, response: &Response) -> Vec<String> {
         differ("status", &expect.status.to_string(), &response.status.to_string());
     }
     let received = Received::read(response);
-    let service = received.as_ref().map(|received| received.service.as_str());
+    let service = received.as_ref().map(Received::service);
     if let Some(backend) = &expect.backend
         && service != backend.as_deref()
     {
         differ("service", backend.as_deref().unwrap_or("none"), service.unwrap_or("none"));
     }
     if let Some(path) = &expect.path {
-        let found = received.as_ref().map_or("nothing", |received| &received.path);
+        let found = received.as_ref().map_or("nothing", |received| &received.target);
         if found != path {
             differ("path at the backend", path, found);
         }
@@ -319,45 +320,31 @@ fn faults(expect: &Expect, response: &Response) -> Vec<String> {
     faults
 }
 
-/// What a backend says that it received.
+/// What a demo backend says that it received: the part of its JSON answer that is looked at here.
+#[derive(Debug, Deserialize)]
 struct Received {
     service: String,
-    path: String,
+    /// Path and query.
+    target: String,
+    /// Header lines as name and value, in order.
     headers: Vec<(String, String)>,
 }
 
 impl Received {
     /// `None` for an answer that is not of a demo backend.
     fn read(response: &Response) -> Option<Self> {
-        let body: Value = serde_json::from_slice(&response.body).ok()?;
-        let service = body["service"].as_str()?;
-        let headers = match &body["headers"] {
-            Value::Object(headers) => headers.iter().flat_map(|(name, values)| lines(name, values)).collect(),
-            Value::Array(headers) => headers
-                .iter()
-                .flat_map(|line| lines(line[0].as_str().unwrap_or_default(), &line[1]))
-                .collect(),
-            _ => Vec::new(),
-        };
-        Some(Received {
-            service: service.rsplit('/').next().unwrap_or(service).to_owned(),
-            path: body["path"].as_str()?.to_owned(),
-            headers,
-        })
+        serde_json::from_slice(&response.body).ok()
+    }
+
+    /// The name of the Service, without its namespace.
+    fn service(&self) -> &str {
+        self.service.rsplit('/').next().unwrap_or(&self.service)
     }
 
     /// All lines of a header.
     fn header(&self, name: &str) -> Vec<String> {
         let same = self.headers.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name));
         same.map(|(_, value)| value.clone()).collect()
-    }
-}
-
-fn lines(name: &str, values: &Value) -> Vec<(String, String)> {
-    match values {
-        Value::Array(values) => values.iter().flat_map(|value| lines(name, value)).collect(),
-        Value::String(value) => vec![(name.to_owned(), value.clone())],
-        _ => Vec::new(),
     }
 }
 
@@ -382,7 +369,8 @@ mod tests {
 
     #[test]
     fn differences_are_named() {
-        let body = r#"{"service": "web", "path": "/x", "headers": {"x-one": ["1"], "x-two": ["1", "2"]}}"#;
+        let body = r#"{"service": "default/web", "endpoint": 0, "target": "/x",
+            "headers": [["X-One", "1"], ["x-two", "1"], ["x-two", "2"]]}"#;
         for (expect, expected) in [
             (
                 r#"{"status": 200, "backend": "web", "path": "/x", "request_headers": {"X-One": "1", "X-None": null}}"#,

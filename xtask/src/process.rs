@@ -85,6 +85,15 @@ pub fn artifacts(command: &mut Command) -> Result<Vec<Artifact>> {
     Ok(artifacts)
 }
 
+/// Where Cargo puts what it builds.
+pub fn target_directory() -> Result<PathBuf> {
+    let metadata = output(cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_slice(&metadata).context("read the output of cargo metadata")?;
+    let directory =
+        metadata["target_directory"].as_str().context("cargo metadata names no target directory")?;
+    Ok(directory.into())
+}
+
 /// A file that Cargo made.
 pub struct Artifact {
     /// Name of the Cargo target.

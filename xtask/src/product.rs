@@ -15,8 +15,10 @@ use crate::ui;
 /// How long the product may take until it serves.
 const START: Duration = Duration::from_secs(300);
 
-/// The binary `ingress-wasm`, as it is released.
+/// The binary `ingress-wasm`, as it is released, with the filter inside.
 pub fn build() -> Result<PathBuf> {
+    // The build script would make it as well, but without a word for as long as it takes.
+    build_filter()?;
     ui::timed("building ingress-wasm", || {
         let mut cargo = process::cargo();
         cargo.args(["build", "--release", "--package", "ingress-wasm-controller", "--bin", "ingress-wasm"]);
@@ -29,12 +31,14 @@ pub fn build() -> Result<PathBuf> {
     })
 }
 
-/// The filter module, as it is released.
+/// The filter module, as it is released. In the target directory that the build script of the product uses
+/// too, so that it is compiled once.
 pub fn build_filter() -> Result<PathBuf> {
     ui::timed("building the filter", || {
         let mut cargo = process::cargo();
         cargo.args(["build", "--package", "ingress-wasm", "--lib"]);
         cargo.args(["--target", "wasm32-wasip1", "--profile", "filter"]);
+        cargo.arg("--target-dir").arg(process::target_directory()?.join("filter"));
         module(&mut cargo, "ingress_wasm")
     })
 }

@@ -141,8 +141,8 @@ impl Run {
     }
 
     fn build(&mut self) -> Result<Outcome> {
-        let filter = product::build_filter()?;
         let product = product::build()?;
+        let filter = product::build_filter()?;
         println!("filter: {}", ui::bytes(crate::size::of(&filter)?));
         self.built = Some(Built { product, envoy: envoy::find()? });
         Ok(Outcome::default())

@@ -80,10 +80,8 @@ fn build_nothing() -> Result<PathBuf> {
     let mut cargo = process::cargo();
     cargo.args(["build", "--quiet", "--target", "wasm32-wasip1", "--profile", "filter", "--manifest-path"]);
     cargo.arg(manifest);
-    // Beside the other builds, wherever those are; not in a target folder of its own in the source tree.
-    if std::env::var_os("CARGO_TARGET_DIR").is_none() {
-        cargo.env("CARGO_TARGET_DIR", repository::root().join("target"));
-    }
+    // Beside the other builds; not in a target folder of its own in the source tree.
+    cargo.arg("--target-dir").arg(process::target_directory()?.join("noop-filter"));
     product::module(&mut cargo, "noop_filter")
 }
 
