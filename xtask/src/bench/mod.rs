@@ -1,0 +1,61 @@
+//! `cargo xtask bench`: figures of the product as a whole, measured from outside.
+
+mod scale;
+mod start;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::args::{self, Arg, Args, Misuse};
+
+const HELP: &str = "\
+Measures the product from outside.
+
+Usage: cargo xtask bench start [--repeats N]
+       cargo xtask bench scale [--ingresses N] [--paths N] [--services N] [--repeats N]
+
+  start   size of the filter module, and how long Envoy needs from its start to its first answer: with the
+          filter and the demo's configuration, and with a filter that does nothing
+  scale   many Ingress objects: translation, start, a change to one file, peak memory
+
+`cargo xtask bench start --help` and so on tell more.";
+
+/// `cargo xtask bench`
+pub fn run(mut args: Args) -> Result<bool> {
+    match args.next() {
+        Some(Arg::Word(word)) if word == "start" => start::run(args),
+        Some(Arg::Word(word)) if word == "scale" => scale::run(args),
+        Some(Arg::Option(name)) if args::is_help(&name) => {
+            println!("{HELP}");
+            Ok(true)
+        }
+        Some(other) => Err(args::unknown("bench", &other).into()),
+        None => {
+            Err(Misuse("bench what? `start` or `scale`; see `cargo xtask bench --help`".to_owned()).into())
+        }
+    }
+}
+
+/// The middle of some measurements; of an even number, between the two in the middle.
+fn median(values: &[Duration]) -> Duration {
+    let mut sorted = values.to_vec();
+    sorted.sort_unstable();
+    match (sorted.get(sorted.len().saturating_sub(1) / 2), sorted.get(sorted.len() / 2)) {
+        (Some(low), Some(high)) => (*low + *high) / 2,
+        _ => Duration::ZERO,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians() {
+        for (values, expected) in [(&[3, 1, 2][..], 2), (&[4, 1, 2, 8], 3), (&[7], 7), (&[], 0)] {
+            let values: Vec<Duration> = values.iter().map(|&value| Duration::from_millis(value)).collect();
+            assert_eq!(median(&values), Duration::from_millis(expected), "{values:?}");
+        }
+    }
+}
