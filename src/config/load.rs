@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use super::{PluginConfig, SCHEMA_VERSION};
+use super::{PluginConfig, SCHEMA_VERSION, json_path};
 
 /// Why a configuration is refused as a whole. The previous one keeps serving.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,36 +52,26 @@ impl std::error::Error for ConfigError {}
 ///
 /// # Errors
 ///
-/// [`ConfigError`], with the JSON path of the fault. The version is looked at first, so that a document for
-/// a later version is not reported as one with unknown fields.
+/// [`ConfigError`], with the JSON path of the fault. A document for another version is reported as such
+/// and not as one with unknown fields.
 pub fn from_slice(bytes: &[u8]) -> Result<PluginConfig, ConfigError> {
     /// The one field that every version has.
     #[derive(Deserialize)]
     struct Version {
         version: Option<u64>,
     }
-    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    match serde_path_to_error::deserialize::<_, PluginConfig>(&mut deserializer) {
-        Ok(config) => {
-            deserializer
-                .end()
-                .map_err(|error| ConfigError::Malformed { path: String::new(), reason: error.to_string() })?;
-            if config.version == SCHEMA_VERSION {
-                Ok(config)
-            } else {
-                Err(ConfigError::UnknownVersion { found: u64::from(config.version) })
+    match serde_json::from_slice::<PluginConfig>(bytes) {
+        Ok(config) if config.version == SCHEMA_VERSION => Ok(config),
+        Ok(config) => Err(ConfigError::UnknownVersion { found: u64::from(config.version) }),
+        Err(error) => match serde_json::from_slice(bytes) {
+            Ok(Version { version: Some(found) }) if found != u64::from(SCHEMA_VERSION) => {
+                Err(ConfigError::UnknownVersion { found })
             }
-        }
-        Err(error) => {
-            if let Ok(Version { version: Some(found) }) = serde_json::from_slice(bytes)
-                && found != u64::from(SCHEMA_VERSION)
-            {
-                return Err(ConfigError::UnknownVersion { found });
+            _ => {
+                let path = json_path::at(bytes, error.line(), error.column());
+                Err(ConfigError::Malformed { path, reason: error.to_string() })
             }
-            let path = error.path().to_string();
-            let path = if path == "." { String::new() } else { path };
-            Err(ConfigError::Malformed { path, reason: error.into_inner().to_string() })
-        }
+        },
     }
 }
 
@@ -100,14 +90,20 @@ mod tests {
             (r#"{"version":2}"#, "version 2 is not understood, this filter reads version 1"),
             (r#"{"version":2,"future":true}"#, "version 2 is not understood"),
             (r#"{"version":1,"hosst":[]}"#, "at hosst: unknown field `hosst`"),
-            (r#"{"version":1,"hosts":[{"name":"a","rules":[{"path":3}]}]}"#, "at hosts[0].rules[0].path: invalid type"),
+            (
+                r#"{"version":1,"hosts":[{"name":"a","rules":[{"path":3}]}]}"#,
+                "at hosts[0].rules[0].path: invalid type",
+            ),
             (
                 r#"{"version":1,"hosts":[{"name":"a","rules":[{"ingress":"n/i","path":"/","policies":0,
-                    "action":{"type":"forward"}}]}]}"#,
-                "at hosts[0].rules[0].action: missing field `cluster`",
+                    "action":{"forward":{}}}]}]}"#,
+                "at hosts[0].rules[0].action.forward: missing field `cluster`",
             ),
             (r#"{"version":1} x"#, "trailing characters"),
-            (r#"{"version":1,"policies":[{"maxBodyBytes":-1}]}"#, "at policies[0].maxBodyBytes: invalid value"),
+            (
+                r#"{"version":1,"policies":[{"maxBodyBytes":-1}]}"#,
+                "at policies[0].maxBodyBytes: invalid value",
+            ),
         ];
         for (input, expected) in cases {
             let error = from_slice(input.as_bytes()).expect_err(input).to_string();
@@ -118,8 +114,8 @@ mod tests {
     #[test]
     fn reads_what_it_writes() {
         let text = r#"{"version":1,"generation":"g","hosts":[{"name":"a.example","rules":[{"ingress":"n/i",
-            "path":"/","policies":0,"action":{"type":"forward","cluster":"n/s:80","service":"n/s:80"}}]}],
-            "policies":[{"rewrite":{"type":"path","target":"/$1","forwardedPrefix":"/x"},"maxBodyBytes":1048576}]}"#;
+            "path":"/","policies":0,"action":{"forward":{"cluster":"n/s:80","service":"n/s:80"}}}]}],
+            "policies":[{"rewrite":{"path":{"target":"/$1","forwardedPrefix":"/x"}},"maxBodyBytes":1048576}]}"#;
         let config = from_slice(text.as_bytes()).expect("reads");
         let written = serde_json::to_vec(&config).expect("writes");
         assert_eq!(from_slice(&written).expect("reads again"), config);
@@ -127,7 +123,8 @@ mod tests {
 
     #[test]
     fn credentials_are_not_shown() {
-        let config = from_slice(br#"{"version":1,"credentials":{"n/s":{"users":{"u":"secret-hash"}}}}"#).expect("reads");
+        let config = from_slice(br#"{"version":1,"credentials":{"n/s":{"users":{"u":"secret-hash"}}}}"#)
+            .expect("reads");
         assert!(!format!("{config:?}").contains("secret"));
     }
 }

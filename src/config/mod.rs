@@ -2,6 +2,7 @@
 //!
 //! Deliberately knows nothing of matching, of Kubernetes objects and of the host.
 
+mod json_path;
 mod load;
 mod model;
 

@@ -175,7 +175,7 @@ pub enum PathType {
 /// What happens to a request that passes the policies of its rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Action {
     /// Proxied to a backend.
     Forward {
@@ -244,7 +244,7 @@ pub struct BasicAuth {
 /// How the path of a request changes on its way to the backend. The query stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase", tag = "type")]
+#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Rewrite {
     /// The whole path is replaced (`nginx.ingress.kubernetes.io/rewrite-target`).
     Path {
@@ -266,20 +266,20 @@ pub enum Rewrite {
 /// One change to a list of headers. Edits are applied in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields, rename_all = "camelCase", tag = "op")]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub enum HeaderEdit {
     /// All lines of this name are replaced with one.
     Set {
         /// Header name; case is of no concern.
         name: String,
-        /// The value; in requests it may hold nginx variables.
+        /// The value; may hold nginx variables (`$host`), `$$` stands for a dollar.
         value: String,
     },
     /// A further line.
     Add {
         /// Header name; case is of no concern.
         name: String,
-        /// The value; in requests it may hold nginx variables.
+        /// The value; may hold nginx variables (`$host`), `$$` stands for a dollar.
         value: String,
     },
     /// All lines of this name are taken away.
