@@ -24,8 +24,14 @@
 )]
 
 pub mod config;
-pub mod regex;
+pub mod decision;
 pub mod password;
+pub mod policy;
+pub mod regex;
+pub mod router;
+
+#[cfg(target_os = "wasi")]
+mod filter;
 
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,233 @@
+//! The values at the edge of the engine: what it is told of a request, and what it decides. Data only.
+//!
+//! A value stands where a trait over the host could: the engine never calls out, so its tests need no
+//! double, and two decisions can be compared.
+
+use std::borrow::Cow;
+
+/// Private header that carries the chosen cluster to Envoy's `cluster_header` route.
+pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
+/// Private header that picks the route with the settings that only a route can have.
+pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
+/// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection.
+pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
+
+/// A header line as it came: the name in lower case, both as bytes.
+pub type HeaderLine<'a> = (&'a [u8], &'a [u8]);
+
+/// What the engine knows of a request. Everything that is not in the headers, time and randomness
+/// included, is looked up by the caller.
+#[derive(Debug, Clone)]
+pub struct RequestView<'a> {
+    /// All header lines in order, Envoy's pseudo headers (`:method`, `:path`, `:authority`) included.
+    pub headers: &'a [HeaderLine<'a>],
+    /// The connection on which it came.
+    pub connection: Connection<'a>,
+    /// Milliseconds since 1970. May be 0 where [`crate::router::RoutingTable::needs_clock`] says no.
+    pub now_ms: u64,
+    /// Random bits, for an identifier of the request.
+    pub random: u128,
+}
+
+/// The connection on which a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connection<'a> {
+    /// TLS or not.
+    pub scheme: Scheme,
+    /// The port of the listener.
+    pub port: u16,
+    /// Address of the peer, without a port.
+    pub peer: &'a [u8],
+}
+
+/// Scheme of a connection or of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// Plain text.
+    Http,
+    /// TLS.
+    Https,
+}
+
+impl Scheme {
+    /// `http` or `https`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        }
+    }
+}
+
+impl<'a> RequestView<'a> {
+    /// The first value of a header; the name must be in lower case.
+    pub fn header(&self, name: &str) -> Option<&'a [u8]> {
+        self.headers.iter().find(|(found, _)| *found == name.as_bytes()).map(|(_, value)| *value)
+    }
+
+    /// All values of a header, joined as nginx's `$http_NAME` joins them; the name must be in lower case.
+    pub fn joined_header(&self, name: &str) -> Option<Cow<'a, [u8]>> {
+        let mut lines = self.headers.iter().filter(|(found, _)| *found == name.as_bytes()).map(|(_, v)| *v);
+        let first = lines.next()?;
+        let Some(second) = lines.next() else { return Some(Cow::Borrowed(first)) };
+        let mut joined = first.to_vec();
+        for line in std::iter::once(second).chain(lines) {
+            joined.extend_from_slice(b", ");
+            joined.extend_from_slice(line);
+        }
+        Some(Cow::Owned(joined))
+    }
+
+    /// The request method; empty where there is none, which no client can bring about.
+    pub fn method(&self) -> &'a [u8] {
+        self.header(":method").unwrap_or_default()
+    }
+
+    /// Path and query as on the wire.
+    pub fn target(&self) -> &'a [u8] {
+        self.header(":path").unwrap_or_default()
+    }
+
+    /// The Host as on the wire, port and case included.
+    pub fn authority(&self) -> &'a [u8] {
+        self.header(":authority").unwrap_or_default()
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision<'a> {
+    /// It goes to a backend.
+    Forward(Forward<'a>),
+    /// It is answered here.
+    Reply(Reply<'a>),
+}
+
+/// A request that goes to a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward<'a> {
+    /// Changes to the request's headers, path and cluster included, in order.
+    pub edits: Vec<Edit<'a>>,
+    /// Largest body in bytes. A streamed body that turns out larger is answered 413.
+    pub max_body_bytes: Option<u64>,
+    /// Changes to the headers of the answer, in order.
+    pub on_response: Vec<Edit<'static>>,
+}
+
+/// One change to a list of headers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Edit<'a> {
+    /// All lines of the name are replaced with one; an empty value takes them away, as nginx does.
+    Set(Cow<'a, str>, Cow<'a, [u8]>),
+    /// A further line.
+    Add(Cow<'a, str>, Cow<'a, [u8]>),
+    /// All lines of the name are taken away.
+    Remove(Cow<'a, str>),
+}
+
+impl Edit<'_> {
+    /// The same edit, on its own: it outlives the request's headers.
+    pub fn into_owned(self) -> Edit<'static> {
+        let owned = |name: Cow<'_, str>| Cow::Owned(name.into_owned());
+        match self {
+            Edit::Set(name, value) => Edit::Set(owned(name), Cow::Owned(value.into_owned())),
+            Edit::Add(name, value) => Edit::Add(owned(name), Cow::Owned(value.into_owned())),
+            Edit::Remove(name) => Edit::Remove(owned(name)),
+        }
+    }
+}
+
+/// An answer of the filter's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// HTTP status.
+    pub status: u16,
+    /// Header lines, those that every answer gets included.
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
+    /// The body.
+    pub body: Cow<'a, [u8]>,
+    /// Why, in a word, for Envoy's `%RESPONSE_CODE_DETAILS%` and for `explain`.
+    pub details: &'static str,
+}
+
+/// Applies edits to header lines. Names compare without case; those of `headers` are in lower case.
+pub fn apply_edits<'a>(headers: &[HeaderLine<'a>], edits: &'a [Edit<'_>]) -> Vec<(Cow<'a, [u8]>, &'a [u8])> {
+    let mut lines: Vec<(Cow<'a, [u8]>, &'a [u8])> =
+        Vec::with_capacity(headers.len().saturating_add(edits.len()));
+    lines.extend(headers.iter().map(|(name, value)| (Cow::Borrowed(*name), *value)));
+    for edit in edits {
+        let (Edit::Set(name, _) | Edit::Add(name, _) | Edit::Remove(name)) = edit;
+        let same = |line: &(Cow<'a, [u8]>, &'a [u8])| line.0.eq_ignore_ascii_case(name.as_bytes());
+        match edit {
+            Edit::Remove(_) => lines.retain(|line| !same(line)),
+            Edit::Set(_, value) if value.is_empty() => lines.retain(|line| !same(line)),
+            Edit::Set(_, value) => match lines.iter().position(same) {
+                Some(first) => {
+                    let mut position = 0_usize;
+                    lines.retain(|line| {
+                        let keep = position <= first || !same(line);
+                        position = position.saturating_add(1);
+                        keep
+                    });
+                    if let Some(line) = lines.get_mut(first) {
+                        line.1 = value;
+                    }
+                }
+                None => lines.push((lower(name), value)),
+            },
+            Edit::Add(_, value) => lines.push((lower(name), value)),
+        }
+    }
+    lines
+}
+
+/// A header name in lower case, borrowed where it is already.
+fn lower(name: &str) -> Cow<'_, [u8]> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(name.as_bytes().to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(name.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn edits_are_applied_in_order() {
+        let set = |name: &'static str, value: &'static str| Edit::Set(name.into(), value.as_bytes().into());
+        let add = |name: &'static str, value: &'static str| Edit::Add(name.into(), value.as_bytes().into());
+        let remove = |name: &'static str| Edit::Remove(name.into());
+        let headers: Vec<HeaderLine<'_>> = vec![(b":path", b"/"), (b"a", b"1"), (b"b", b"2"), (b"a", b"3")];
+        let cases: [(Vec<Edit<'_>>, &str); 7] = [
+            (vec![], ":path=/ a=1 b=2 a=3"),
+            (vec![set("A", "x")], ":path=/ a=x b=2"),
+            (vec![set("a", "")], ":path=/ b=2"),
+            (vec![set("C", "x"), add("c", "y")], ":path=/ a=1 b=2 a=3 c=x c=y"),
+            (vec![remove("A"), add("a", "z")], ":path=/ b=2 a=z"),
+            (vec![set(":path", "/x"), remove("nobody")], ":path=/x a=1 b=2 a=3"),
+            (vec![add("a", "z"), remove("a")], ":path=/ b=2"),
+        ];
+        for (edits, expected) in cases {
+            let lines: Vec<String> = apply_edits(&headers, &edits)
+                .iter()
+                .map(|(n, v)| format!("{}={}", String::from_utf8_lossy(n), String::from_utf8_lossy(v)))
+                .collect();
+            assert_eq!(lines.join(" "), expected, "{edits:?}");
+        }
+    }
+
+    #[test]
+    fn several_lines_are_joined() {
+        let headers: Vec<HeaderLine<'_>> = vec![(b"a", b"1"), (b"b", b"2"), (b"a", b"3")];
+        let connection = Connection { scheme: Scheme::Http, port: 80, peer: b"::1" };
+        let view = RequestView { headers: &headers, connection, now_ms: 0, random: 0 };
+        assert_eq!(view.joined_header("a").as_deref(), Some(&b"1, 3"[..]));
+        assert_eq!(view.joined_header("b").as_deref(), Some(&b"2"[..]));
+        assert_eq!(view.joined_header("c"), None);
+    }
+}

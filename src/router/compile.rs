@@ -1,0 +1,237 @@
+//! From a configuration to a table. Faults of the whole refuse the configuration, with their JSON path;
+//! faults of one rule make a rule that refuses.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::elements::ElementPaths;
+use super::expressions::ExpressionPaths;
+use super::hosts::{Hosts, InvalidHost};
+use super::table::{
+    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRewrite, CompiledRule, Fault,
+    Paths, RoutingTable,
+};
+use crate::config::{
+    Action, ConfigError, Credentials, Global, HeaderEdit, Host, PathMatching, PluginConfig, PolicySet,
+    Rewrite,
+};
+use crate::password::PasswordHash;
+use crate::policy::{ClientAddress, HeaderTemplate, Template, challenge};
+
+/// User name to hash, shared by the policies that refer to one list.
+type Users = Rc<HashMap<Box<[u8]>, PasswordHash>>;
+
+/// Compiles a configuration.
+///
+/// # Errors
+///
+/// [`ConfigError::Inconsistent`], with the JSON path of what refers to nothing or cannot be.
+pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
+    let PluginConfig { version: _, generation, global, credentials, policies, hosts } = config;
+    let mut compiler = Compiler::default();
+    let users = compiler.credentials(credentials);
+    let mut compiled_policies = Vec::with_capacity(policies.len());
+    for (index, set) in policies.into_iter().enumerate() {
+        compiled_policies.push(compiler.policies(&format!("policies[{index}]"), set, &users)?);
+    }
+    let mut host_names = Hosts::default();
+    let mut compiled_hosts = Vec::with_capacity(hosts.len());
+    for (index, host) in hosts.into_iter().enumerate() {
+        host_names.insert(&host.name, index).map_err(|error| {
+            let reason = match error {
+                InvalidHost::Duplicate => format!("host `{}` stands here for the second time", host.name),
+                InvalidHost::Malformed => {
+                    format!("`{}` is neither a host name in lower case, nor `*.name`, nor `*`", host.name)
+                }
+            };
+            inconsistent(format!("hosts[{index}].name"), reason)
+        })?;
+        compiled_hosts.push(compiler.host(index, host, compiled_policies.len())?);
+    }
+    let Global { connection_header, forwarded, request_headers, response_headers, underscores_in_headers } =
+        global;
+    let client = ClientAddress::compile(&forwarded).map_err(|(index, reason)| {
+        inconsistent(format!("global.forwarded.trustedProxies[{index}]"), reason)
+    })?;
+    let request_headers = compiler.headers("global.requestHeaders", request_headers)?;
+    let response_headers = compiler.headers("global.responseHeaders", response_headers)?;
+    Ok(RoutingTable {
+        generation: generation.chars().filter(|c| !c.is_control()).collect::<String>().into(),
+        connection_header,
+        underscores_in_headers,
+        client,
+        request_headers,
+        response_headers,
+        policies: compiled_policies.into(),
+        host_names,
+        hosts: compiled_hosts.into(),
+        faults: compiler.faults,
+        needs_clock: compiler.needs_clock,
+    })
+}
+
+fn inconsistent(path: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Inconsistent { path: path.into(), reason: reason.into() }
+}
+
+/// What is gathered on the way.
+#[derive(Default)]
+struct Compiler {
+    faults: Vec<Fault>,
+    needs_clock: bool,
+}
+
+impl Compiler {
+    /// A hash that cannot be read makes a user who cannot log in: the list as a whole still protects.
+    fn credentials(
+        &mut self,
+        credentials: std::collections::BTreeMap<String, Credentials>,
+    ) -> HashMap<String, (u64, Users)> {
+        let mut lists = HashMap::with_capacity(credentials.len());
+        for (list, (name, Credentials { users })) in (0..).zip(credentials) {
+            let mut hashes = HashMap::with_capacity(users.len());
+            for (user, hash) in users {
+                match PasswordHash::parse(&hash) {
+                    Ok(hash) => {
+                        self.needs_clock |= hash.is_slow();
+                        hashes.insert(user.into_bytes().into(), hash);
+                    }
+                    Err(error) => self.faults.push(Fault {
+                        path: format!("credentials[{name:?}].users[{user:?}]"),
+                        reason: error.to_string(),
+                    }),
+                }
+            }
+            lists.insert(name, (list, Rc::new(hashes)));
+        }
+        lists
+    }
+
+    fn policies(
+        &mut self,
+        at: &str,
+        set: PolicySet,
+        users: &HashMap<String, (u64, Users)>,
+    ) -> Result<CompiledPolicies, ConfigError> {
+        let PolicySet {
+            denied,
+            max_body_bytes,
+            basic_auth,
+            rewrite,
+            original_uri_header,
+            request_headers,
+            response_headers,
+            route_profile,
+        } = set;
+        let basic_auth = match basic_auth {
+            None => None,
+            Some(auth) => {
+                let Some((list, users)) = users.get(&auth.credentials) else {
+                    let reason = format!("there are no credentials named `{}`", auth.credentials);
+                    return Err(inconsistent(format!("{at}.basicAuth.credentials"), reason));
+                };
+                Some(CompiledBasicAuth {
+                    challenge: challenge(&auth.realm),
+                    list: *list,
+                    users: users.clone(),
+                })
+            }
+        };
+        let rewrite = match rewrite {
+            None => None,
+            Some(Rewrite::Prefix { target }) => {
+                Some(CompiledRewrite::Prefix { target: target.trim_end_matches('/').into() })
+            }
+            Some(Rewrite::Path { target, forwarded_prefix }) => Some(CompiledRewrite::Path {
+                target: self.template(&format!("{at}.rewrite.target"), &target)?,
+                forwarded_prefix: match forwarded_prefix.as_str() {
+                    "" => None,
+                    prefix => Some(self.template(&format!("{at}.rewrite.forwardedPrefix"), prefix)?),
+                },
+            }),
+        };
+        Ok(CompiledPolicies {
+            denied: denied.map(Into::into),
+            max_body_bytes,
+            basic_auth,
+            rewrite,
+            original_uri_header,
+            request_headers: self.headers(&format!("{at}.requestHeaders"), request_headers)?,
+            response_headers: self.headers(&format!("{at}.responseHeaders"), response_headers)?,
+            route_profile: route_profile.map(Into::into),
+        })
+    }
+
+    fn template(&mut self, at: &str, text: &str) -> Result<Template, ConfigError> {
+        let template = Template::parse(text).map_err(|error| inconsistent(at, error.to_string()))?;
+        self.needs_clock |= template.needs_clock();
+        Ok(template)
+    }
+
+    fn headers(&mut self, at: &str, edits: Vec<HeaderEdit>) -> Result<Box<[HeaderTemplate]>, ConfigError> {
+        let compile = |(index, edit): (usize, HeaderEdit)| {
+            let template = HeaderTemplate::compile(edit)
+                .map_err(|error| inconsistent(format!("{at}[{index}]"), error.to_string()))?;
+            self.needs_clock |= template.needs_clock();
+            Ok(template)
+        };
+        edits.into_iter().enumerate().map(compile).collect()
+    }
+
+    fn host(&mut self, index: usize, host: Host, policies: usize) -> Result<CompiledHost, ConfigError> {
+        let Host { name, path_matching, app_root, rules } = host;
+        let mut compiled = Vec::with_capacity(rules.len());
+        for (position, rule) in rules.into_iter().enumerate() {
+            if rule.policies >= policies {
+                let reason =
+                    format!("there are {policies} sets of policies, this names number {}", rule.policies);
+                return Err(inconsistent(format!("hosts[{index}].rules[{position}].policies"), reason));
+            }
+            let action = match rule.action {
+                Action::Forward { cluster, service } => {
+                    CompiledAction::Forward { cluster: cluster.into(), service: service.into() }
+                }
+                Action::Respond { status, reason } if (200..600).contains(&status) => {
+                    CompiledAction::Respond { status, reason: reason.into() }
+                }
+                Action::Respond { status, .. } => {
+                    let reason = format!("{status} is not a status between 200 and 599");
+                    return Err(inconsistent(
+                        format!("hosts[{index}].rules[{position}].action.status"),
+                        reason,
+                    ));
+                }
+            };
+            compiled.push(CompiledRule {
+                ingress: rule.ingress.into(),
+                path: rule.path.into(),
+                path_type: rule.path_type,
+                policies: rule.policies,
+                action,
+            });
+        }
+        let paths = match path_matching {
+            PathMatching::Elements => {
+                let rules = compiled.iter().enumerate();
+                Paths::Elements(ElementPaths::compile(
+                    rules.map(|(i, rule)| (i, &*rule.path, rule.path_type)),
+                ))
+            }
+            PathMatching::Expressions => {
+                let rules = compiled.iter().enumerate().map(|(i, rule)| (i, &*rule.path));
+                let (paths, faults) = ExpressionPaths::compile(rules);
+                for (rule, error) in faults {
+                    let path = format!("hosts[{index}].rules[{rule}].path");
+                    self.faults.push(Fault { path, reason: error.to_string() });
+                }
+                Paths::Expressions(paths)
+            }
+        };
+        Ok(CompiledHost {
+            name: name.into(),
+            app_root: app_root.map(Into::into),
+            rules: compiled.into(),
+            paths,
+        })
+    }
+}

@@ -1,0 +1,255 @@
+//! Paths as regular expressions, as ingress-nginx reads them: without case, anchored at their start, tried
+//! by length of the text, longest first; of equal length the greater text first.
+//!
+//! Each expression is filed under the literal text that a match must begin with. A request tries only those
+//! whose text it begins with, so the cost does not grow with the number of paths.
+
+use std::cmp::Ordering;
+
+use crate::regex::{self, Captures, LimitExceeded, Options, Regex};
+
+/// What the groups of an expression matched: byte ranges of the path, for `$0` to `$9`. One that took no
+/// part is an empty range, as nginx has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Groups([(u32, u32); 10]);
+
+impl Groups {
+    fn of(captures: &Captures<'_>) -> Self {
+        // No path is longer than Envoy's limit for all headers, far below 4 GiB.
+        let narrow = |offset: usize| u32::try_from(offset).unwrap_or(u32::MAX);
+        let mut groups = Groups::default();
+        for (number, group) in groups.0.iter_mut().enumerate() {
+            *group = captures.get(number).map_or((0, 0), |range| (narrow(range.start), narrow(range.end)));
+        }
+        groups
+    }
+
+    /// The text of a group.
+    pub fn get<'p>(&self, path: &'p [u8], number: usize) -> &'p [u8] {
+        let (start, end) = self.0.get(number).copied().unwrap_or_default();
+        path.get(start as usize..end as usize).unwrap_or_default()
+    }
+}
+
+/// The paths of one host, as expressions.
+#[derive(Debug)]
+pub struct ExpressionPaths {
+    /// In the order in which they are tried.
+    expressions: Box<[Expression]>,
+    /// By literal text, sorted.
+    prefixes: Box<[Prefix]>,
+}
+
+#[derive(Debug)]
+struct Expression {
+    rule: usize,
+    matcher: Matcher,
+}
+
+#[derive(Debug)]
+enum Matcher {
+    Regex(Regex),
+    /// The expression is broken: requests that begin with its literal text (in lower case) are refused.
+    Broken(Box<[u8]>),
+}
+
+#[derive(Debug)]
+struct Prefix {
+    /// In lower case.
+    text: Box<[u8]>,
+    /// Position of the longest other text that this one begins with.
+    parent: Option<usize>,
+    /// Positions of the expressions, ascending.
+    expressions: Vec<usize>,
+}
+
+/// What the expressions say to a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// This rule's expression matches, with these groups.
+    Rule(usize, Groups),
+    /// This rule would have been asked but cannot be: refuse.
+    Refuse(usize),
+}
+
+/// Reusable memory of a search.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    regex: regex::Scratch,
+    candidates: Vec<usize>,
+    lower: Vec<u8>,
+}
+
+/// Says whether a path is an expression that the filter can match.
+///
+/// # Errors
+///
+/// What is wrong with it, and where.
+pub fn check(path: &str) -> Result<(), regex::Error> {
+    compile_path(path).map(|_| ())
+}
+
+fn compile_path(path: &str) -> Result<Regex, regex::Error> {
+    Regex::new(&anchored(path), Options::CASELESS)
+}
+
+/// As ingress-nginx writes it; an alternation at the top level escapes the anchor there as well.
+fn anchored(path: &str) -> String {
+    format!("^{path}")
+}
+
+impl ExpressionPaths {
+    /// Compiles the paths of a host: the position of each rule and its path. Gives back the rules whose
+    /// expression is broken as well.
+    pub fn compile<'a>(rules: impl Iterator<Item = (usize, &'a str)>) -> (Self, Vec<(usize, regex::Error)>) {
+        let mut faults = Vec::new();
+        let mut sorted: Vec<Entry<'_>> = Vec::new();
+        for (rule, path) in rules {
+            match compile_path(path) {
+                Ok(regex) => {
+                    // Of one that escapes the anchor nothing is certain.
+                    let literal = if regex.is_anchored() { regex.literal_prefix() } else { Vec::new() };
+                    let expression = Expression { rule, matcher: Matcher::Regex(regex) };
+                    sorted.push(Entry { expression, text: path, literal });
+                }
+                Err(error) => {
+                    faults.push((rule, error));
+                    let literal = plain_beginning(path);
+                    // Nothing is known of what it was to protect where only the slash is certain: to
+                    // refuse the whole host would do more harm than good.
+                    if literal.len() > 1 {
+                        let text = path.get(..literal.len()).unwrap_or(path);
+                        let matcher = Matcher::Broken(literal.clone().into());
+                        sorted.push(Entry { expression: Expression { rule, matcher }, text, literal });
+                    }
+                }
+            }
+        }
+        let mut order: Vec<usize> = (0..sorted.len()).collect();
+        sort_positions(&mut order, &|a, b| match (sorted.get(a), sorted.get(b)) {
+            (Some(a), Some(b)) => a.compare(b),
+            _ => Ordering::Equal,
+        });
+        let mut slots: Vec<Option<Entry<'_>>> = sorted.into_iter().map(Some).collect();
+        let mut expressions = Vec::with_capacity(order.len());
+        let mut literals = Vec::with_capacity(order.len());
+        for entry in order.into_iter().filter_map(|position| slots.get_mut(position).and_then(Option::take)) {
+            expressions.push(entry.expression);
+            literals.push(entry.literal);
+        }
+        (ExpressionPaths { expressions: expressions.into(), prefixes: file(&literals) }, faults)
+    }
+
+    /// The rule for a normalised path.
+    ///
+    /// # Errors
+    ///
+    /// [`LimitExceeded`] where an expression that needs backtracking takes too many steps for this path;
+    /// nginx answers 500 then.
+    pub fn find(&self, path: &[u8], scratch: &mut Scratch) -> Result<Option<Found>, LimitExceeded> {
+        self.collect(path, scratch);
+        let Scratch { regex, candidates, lower } = scratch;
+        for expression in candidates.iter().filter_map(|position| self.expressions.get(*position)) {
+            match &expression.matcher {
+                Matcher::Broken(literal) if lower.starts_with(literal) => {
+                    return Ok(Some(Found::Refuse(expression.rule)));
+                }
+                Matcher::Broken(_) => {}
+                Matcher::Regex(candidate) => {
+                    if let Some(captures) = candidate.captures(path, regex)? {
+                        return Ok(Some(Found::Rule(expression.rule, Groups::of(&captures))));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Puts the positions of the expressions that can match into the scratch, in the order to try them.
+    fn collect(&self, path: &[u8], scratch: &mut Scratch) {
+        scratch.candidates.clear();
+        scratch.lower.clear();
+        scratch.lower.extend(path.iter().map(u8::to_ascii_lowercase));
+        let path = scratch.lower.as_slice();
+        // Every text that the path begins with is the greatest text not above the path, or one that this
+        // one begins with.
+        let after = self.prefixes.partition_point(|prefix| *prefix.text <= *path);
+        let mut next = after.checked_sub(1);
+        let mut sources = 0_usize;
+        while let Some(prefix) = next.and_then(|position| self.prefixes.get(position)) {
+            if path.starts_with(&prefix.text) {
+                scratch.candidates.extend_from_slice(&prefix.expressions);
+                sources = sources.saturating_add(1);
+            }
+            next = prefix.parent;
+        }
+        if sources > 1 {
+            sort_positions(&mut scratch.candidates, &|a, b| a.cmp(&b));
+        }
+    }
+}
+
+/// The text before the first sign with a meaning, in lower case: all that is known of a broken expression.
+fn plain_beginning(path: &str) -> Vec<u8> {
+    let end = path.find(|c| "\\.[](){}*+?^$|".contains(c)).unwrap_or(path.len());
+    let (beginning, rest) = path.split_at_checked(end).unwrap_or((path, ""));
+    // What may be left out or come several times is not certain.
+    let optional = rest.starts_with(['*', '?', '{', '+']);
+    let certain = beginning.len().saturating_sub(usize::from(optional && !beginning.is_empty()));
+    beginning.as_bytes().get(..certain).unwrap_or_default().to_ascii_lowercase()
+}
+
+/// An expression on its way into the table.
+struct Entry<'a> {
+    expression: Expression,
+    /// What its length and order are taken from.
+    text: &'a str,
+    /// In lower case.
+    literal: Vec<u8>,
+}
+
+impl Entry<'_> {
+    /// The longer text first, then the greater; of the same text a broken expression first, since it refuses,
+    /// then the earlier rule.
+    fn compare(&self, other: &Self) -> Ordering {
+        let broken = |entry: &Self| matches!(entry.expression.matcher, Matcher::Broken(_));
+        other
+            .text
+            .len()
+            .cmp(&self.text.len())
+            .then_with(|| other.text.cmp(self.text))
+            .then_with(|| broken(other).cmp(&broken(self)))
+            .then_with(|| self.expression.rule.cmp(&other.expression.rule))
+    }
+}
+
+/// Sorts positions. One instance of the sort for all orders: each costs 6 kB of the module.
+fn sort_positions(positions: &mut [usize], compare: &dyn Fn(usize, usize) -> Ordering) {
+    positions.sort_unstable_by(|a, b| compare(*a, *b));
+}
+
+/// Makes the index of the literal texts of expressions.
+fn file(literals: &[Vec<u8>]) -> Box<[Prefix]> {
+    let mut order: Vec<usize> = (0..literals.len()).collect();
+    let text = |position: usize| literals.get(position).map(Vec::as_slice).unwrap_or_default();
+    sort_positions(&mut order, &|a, b| text(a).cmp(text(b)).then(a.cmp(&b)));
+    let mut prefixes: Vec<Prefix> = Vec::new();
+    for expression in order {
+        let text = text(expression);
+        if let Some(last) = prefixes.last_mut()
+            && *last.text == *text
+        {
+            last.expressions.push(expression);
+            continue;
+        }
+        let mut parent = prefixes.len().checked_sub(1);
+        while let Some(candidate) = parent.and_then(|position| prefixes.get(position)) {
+            if text.starts_with(&candidate.text) {
+                break;
+            }
+            parent = candidate.parent;
+        }
+        prefixes.push(Prefix { text: text.into(), parent, expressions: vec![expression] });
+    }
+    prefixes.into()
+}

@@ -1,0 +1,24 @@
+//! From a plugin configuration to the table that requests are matched with, and from a request to its rule.
+//!
+//! Deliberately knows nothing of what the policies of a rule mean, of the host, of I/O, clocks and
+//! randomness.
+
+mod compile;
+mod elements;
+mod expressions;
+mod hosts;
+pub mod path;
+mod select;
+mod table;
+
+#[cfg(test)]
+mod tests;
+
+pub use compile::compile;
+pub use expressions::check as check_expression;
+pub use hosts::{HostMatch, canonical as canonical_host};
+pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
+pub use table::{
+    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRewrite, CompiledRule, Fault,
+    RoutingTable,
+};

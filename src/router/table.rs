@@ -1,0 +1,154 @@
+//! The compiled form of a configuration: immutable, and nothing left in it that could fail to parse.
+
+use std::collections::HashMap;
+
+use super::elements::ElementPaths;
+use super::expressions::ExpressionPaths;
+use super::hosts::Hosts;
+use crate::config::PathType;
+use crate::password::PasswordHash;
+use crate::policy::{ClientAddress, HeaderTemplate, Template};
+
+/// What requests are decided with.
+#[derive(Debug)]
+pub struct RoutingTable {
+    /// `PluginConfig.generation`.
+    pub generation: Box<str>,
+    /// The listener sets the private connection header.
+    pub connection_header: bool,
+    /// Header names with an underscore reach the backend.
+    pub underscores_in_headers: bool,
+    /// Who the client is.
+    pub client: ClientAddress,
+    /// Edits to each request.
+    pub request_headers: Box<[HeaderTemplate]>,
+    /// Edits to each answer.
+    pub response_headers: Box<[HeaderTemplate]>,
+    /// The policies that rules refer to.
+    pub policies: Box<[CompiledPolicies]>,
+    pub(super) host_names: Hosts,
+    /// The hosts.
+    pub hosts: Box<[CompiledHost]>,
+    /// Rules that cannot be honoured and refuse instead.
+    pub faults: Vec<Fault>,
+    pub(super) needs_clock: bool,
+}
+
+impl RoutingTable {
+    /// Decisions of this table look at the time.
+    pub fn needs_clock(&self) -> bool {
+        self.needs_clock
+    }
+}
+
+/// A rule that cannot be honoured. It answers 503 instead of falling to a broader rule that may lack its
+/// protection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// Where in the configuration, as `hosts[3].rules[0].path`.
+    pub path: String,
+    /// What is wrong there.
+    pub reason: String,
+}
+
+/// A host entry.
+#[derive(Debug)]
+pub struct CompiledHost {
+    /// `Host.name`.
+    pub name: Box<str>,
+    /// Where a request for exactly `/` is redirected.
+    pub app_root: Option<Box<str>>,
+    /// The rules, in the order of the configuration.
+    pub rules: Box<[CompiledRule]>,
+    pub(super) paths: Paths,
+}
+
+/// The paths of a host.
+#[derive(Debug)]
+pub(super) enum Paths {
+    Elements(ElementPaths),
+    Expressions(ExpressionPaths),
+}
+
+/// A rule.
+#[derive(Debug)]
+pub struct CompiledRule {
+    /// `Rule.ingress`, `namespace/name`.
+    pub ingress: Box<str>,
+    /// `Rule.path`.
+    pub path: Box<str>,
+    /// `Rule.path_type`.
+    pub path_type: PathType,
+    /// Position in `RoutingTable.policies`.
+    pub policies: usize,
+    /// What happens to a request that passes the policies.
+    pub action: CompiledAction,
+}
+
+/// See [`crate::config::Action`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CompiledAction {
+    /// Proxied.
+    Forward {
+        /// The Envoy cluster.
+        cluster: Box<str>,
+        /// `namespace/name:port`.
+        service: Box<str>,
+    },
+    /// Answered with a status.
+    Respond {
+        /// The status.
+        status: u16,
+        /// Why.
+        reason: Box<str>,
+    },
+}
+
+/// See [`crate::config::PolicySet`].
+#[derive(Debug, Default)]
+pub struct CompiledPolicies {
+    /// Every request is answered 503, for this reason.
+    pub denied: Option<Box<str>>,
+    /// Largest request body in bytes.
+    pub max_body_bytes: Option<u64>,
+    /// User name and password are asked for.
+    pub basic_auth: Option<CompiledBasicAuth>,
+    /// The path that the backend gets.
+    pub rewrite: Option<CompiledRewrite>,
+    /// X-Original-URI is set.
+    pub original_uri_header: bool,
+    /// Edits to the request.
+    pub request_headers: Box<[HeaderTemplate]>,
+    /// Edits to the answer.
+    pub response_headers: Box<[HeaderTemplate]>,
+    /// The Envoy route with the settings.
+    pub route_profile: Option<Box<str>>,
+}
+
+/// See [`crate::config::BasicAuth`].
+#[derive(Debug)]
+pub struct CompiledBasicAuth {
+    /// The challenge of a 401, `Basic realm="…"`.
+    pub challenge: Box<str>,
+    /// Which list, so that verified passwords of two lists are not confused.
+    pub list: u64,
+    /// User name to hash.
+    pub users: std::rc::Rc<HashMap<Box<[u8]>, PasswordHash>>,
+}
+
+/// See [`crate::config::Rewrite`].
+#[derive(Debug)]
+pub enum CompiledRewrite {
+    /// The whole path is replaced.
+    Path {
+        /// The new path.
+        target: Template,
+        /// Value of X-Forwarded-Prefix.
+        forwarded_prefix: Option<Template>,
+    },
+    /// The rule's path is replaced.
+    Prefix {
+        /// What stands in its place, without a final slash.
+        target: Box<str>,
+    },
+}
