@@ -1,0 +1,212 @@
+//! What a backend receives besides what the client sent: the standard headers of ingress-nginx
+//! (`nginx.tmpl`, the `proxy_set_header` lines of each location), and edits that users configure.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::{Facts, Template};
+use crate::config::HeaderEdit;
+use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER};
+use crate::router::{CompiledPolicies, RoutingTable};
+
+/// Prefix of the headers between Envoy and the filter.
+const PRIVATE_PREFIX: &str = "x-ingress-wasm-";
+/// Prefix of the headers with which Envoy's router can be steered: never taken from a client.
+const STEERING_PREFIX: &[u8] = b"x-envoy-";
+
+/// A header edit that a user configured.
+#[derive(Debug)]
+pub struct HeaderTemplate {
+    name: Box<str>,
+    operation: Operation,
+}
+
+#[derive(Debug)]
+enum Operation {
+    Set(Template),
+    Add(Template),
+    Remove,
+}
+
+/// Why a header edit is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InvalidHeader {
+    /// Not a token of RFC 9110, section 5.6.2.
+    Name(String),
+    /// A header between Envoy and the filter, or one that steers Envoy.
+    Reserved(String),
+    /// The value holds control characters.
+    Value(String),
+    /// The value names a variable that is not known.
+    Variable(super::UnknownVariable),
+}
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            InvalidHeader::Name(name) => write!(formatter, "{name:?} is not a header name"),
+            InvalidHeader::Reserved(name) => write!(formatter, "the header `{name}` is reserved"),
+            InvalidHeader::Value(name) => write!(formatter, "the value of `{name}` holds control characters"),
+            InvalidHeader::Variable(error) => error.fmt(formatter),
+        }
+    }
+}
+
+impl std::error::Error for InvalidHeader {}
+
+impl HeaderTemplate {
+    /// Compiles an edit. `Host` is the request's authority.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHeader`]
+    pub fn compile(edit: HeaderEdit) -> Result<Self, InvalidHeader> {
+        let (name, operation) = match edit {
+            HeaderEdit::Set { name, value } => (header_name(name)?, Operation::Set(value.into_template()?)),
+            HeaderEdit::Add { name, value } => (header_name(name)?, Operation::Add(value.into_template()?)),
+            HeaderEdit::Remove { name } => (header_name(name)?, Operation::Remove),
+        };
+        Ok(HeaderTemplate { name, operation })
+    }
+
+    /// Rendering looks at the time.
+    pub fn needs_clock(&self) -> bool {
+        match &self.operation {
+            Operation::Set(value) | Operation::Add(value) => value.needs_clock(),
+            Operation::Remove => false,
+        }
+    }
+
+    /// The edit for a request.
+    pub fn render<'a>(&'a self, facts: &Facts<'a>) -> Edit<'a> {
+        let name = Cow::Borrowed(&*self.name);
+        match &self.operation {
+            Operation::Set(value) => Edit::Set(name, value.render_header(facts)),
+            Operation::Add(value) => Edit::Add(name, value.render_header(facts)),
+            Operation::Remove => Edit::Remove(name),
+        }
+    }
+}
+
+/// Reads a value.
+trait IntoTemplate {
+    fn into_template(self) -> Result<Template, InvalidHeader>;
+}
+
+impl IntoTemplate for String {
+    fn into_template(self) -> Result<Template, InvalidHeader> {
+        if self.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+            return Err(InvalidHeader::Value(self.chars().filter(|c| !c.is_control()).take(40).collect()));
+        }
+        Template::parse(&self).map_err(InvalidHeader::Variable)
+    }
+}
+
+fn header_name(name: String) -> Result<Box<str>, InvalidHeader> {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_token) {
+        return Err(InvalidHeader::Name(name));
+    }
+    let lower = name.to_ascii_lowercase();
+    if lower.starts_with(PRIVATE_PREFIX) || lower.as_bytes().starts_with(STEERING_PREFIX) {
+        return Err(InvalidHeader::Reserved(name));
+    }
+    Ok(if lower == "host" { ":authority".into() } else { lower.into() })
+}
+
+/// All edits to a request that goes to `cluster`, in order. The path is not among them.
+pub fn request_edits<'a>(
+    table: &'a RoutingTable,
+    policies: &'a CompiledPolicies,
+    cluster: &'a str,
+    facts: &Facts<'a>,
+) -> Vec<Edit<'a>> {
+    let request = facts.request;
+    let client = &facts.client;
+    let set = |name: &'static str, value: Cow<'a, [u8]>| Edit::Set(Cow::Borrowed(name), value);
+    let mut edits = Vec::with_capacity(24);
+    unwanted(table, facts, &mut edits);
+    if client.host != request.authority() {
+        edits.push(set(":authority", Cow::Borrowed(client.host)));
+    }
+    let request_id = match request.header("x-request-id") {
+        Some(id) if !id.is_empty() => Cow::Borrowed(id),
+        _ => Cow::Owned(facts.request_id().to_vec()),
+    };
+    let original_host = request.header("x-forwarded-host").unwrap_or_default();
+    let original_for = client.original_forwarded_for.clone().unwrap_or_default();
+    edits.extend([
+        set("x-request-id", request_id),
+        set("x-real-ip", client.address.clone()),
+        set("x-forwarded-for", client.forwarded_for.clone()),
+        set("x-forwarded-host", Cow::Borrowed(client.host)),
+        set("x-forwarded-port", client.port.clone()),
+        set("x-forwarded-proto", Cow::Borrowed(client.scheme)),
+        set("x-forwarded-scheme", Cow::Borrowed(client.scheme)),
+        set("x-scheme", Cow::Borrowed(client.scheme)),
+        set("x-original-forwarded-for", original_for),
+        set("x-original-forwarded-host", Cow::Borrowed(original_host)),
+        // https://httpoxy.org: many CGI programs take this header for their HTTP_PROXY variable.
+        Edit::Remove(Cow::Borrowed("proxy")),
+    ]);
+    if policies.original_uri_header {
+        edits.push(set("x-original-uri", Cow::Borrowed(request.target())));
+    }
+    edits
+        .extend(table.request_headers.iter().chain(&policies.request_headers).map(|edit| edit.render(facts)));
+    let profile = policies.route_profile.as_deref().unwrap_or_default();
+    edits.push(set(CLUSTER_HEADER, Cow::Borrowed(cluster.as_bytes())));
+    edits.push(set(PROFILE_HEADER, Cow::Borrowed(profile.as_bytes())));
+    edits
+}
+
+/// Takes away what a client must not send: headers that steer Envoy, and, as nginx does, names with an
+/// underscore.
+fn unwanted<'a>(table: &RoutingTable, facts: &Facts<'a>, edits: &mut Vec<Edit<'a>>) {
+    for (name, _) in facts.request.headers {
+        let underscore = !table.underscores_in_headers && name.contains(&b'_');
+        if (underscore || name.starts_with(STEERING_PREFIX))
+            && let Ok(name) = std::str::from_utf8(name)
+        {
+            edits.push(Edit::Remove(Cow::Borrowed(name)));
+        }
+    }
+}
+
+/// All edits to an answer, in order. `policies` is none where no rule was selected.
+pub fn response_edits<'a>(
+    table: &'a RoutingTable,
+    policies: Option<&'a CompiledPolicies>,
+    facts: &Facts<'a>,
+) -> Vec<Edit<'a>> {
+    let own = policies.map_or(&[][..], |policies| &policies.response_headers);
+    table.response_headers.iter().chain(own).map(|edit| edit.render(facts)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_checked() {
+        let set = |name: &str, value: &str| HeaderEdit::Set { name: name.into(), value: value.into() };
+        let cases = [
+            (set("X-A", "b"), None),
+            (set("Host", "b"), None),
+            (set("", "b"), Some("\"\" is not a header name")),
+            (set(":path", "/"), Some("\":path\" is not a header name")),
+            (set("a b", "c"), Some("\"a b\" is not a header name")),
+            (set("X-Ingress-Wasm-Cluster", "c"), Some("the header `X-Ingress-Wasm-Cluster` is reserved")),
+            (set("x-envoy-retry-on", "c"), Some("the header `x-envoy-retry-on` is reserved")),
+            (set("a", "b\r\nc: d"), Some("the value of `bc: d` holds control characters")),
+            (set("a", "$nope"), Some("the variable `$nope` is not known")),
+        ];
+        for (edit, expected) in cases {
+            let found = HeaderTemplate::compile(edit.clone()).err().map(|error| error.to_string());
+            assert_eq!(found.as_deref(), expected, "{edit:?}");
+        }
+    }
+}

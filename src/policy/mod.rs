@@ -1,0 +1,207 @@
+//! From a request and its rule to a decision: the policies, in the order in which ingress-nginx evaluates
+//! them. A policy that protects and cannot be evaluated refuses.
+//!
+//! Each thing that is checked or changed has a file of its own. A new policy is a field of
+//! [`crate::config::PolicySet`], a compiled form in the table, a file here, and a line in `decide_rule`.
+//!
+//! Deliberately knows nothing of how a rule was found, of the host, of I/O, clocks and randomness.
+
+mod basic_auth;
+mod client;
+mod headers;
+mod reply;
+mod rewrite;
+mod template;
+
+use std::borrow::Cow;
+
+pub use basic_auth::challenge;
+pub use client::{Client, ClientAddress, Network};
+pub use headers::{HeaderTemplate, InvalidHeader};
+pub use reply::page;
+use rewrite::Rewritten;
+pub use template::{Template, UnknownVariable};
+
+use crate::decision::{Decision, Edit, Forward, Reply, RequestView};
+use crate::password::VerifiedCache;
+use crate::router::path::{Target, escape, parse_target};
+use crate::router::{
+    self, CompiledAction, CompiledPolicies, PathMatch, RoutingTable, Scratch, Selected, Selection,
+    canonical_host,
+};
+
+/// What outlives a request: reusable memory, and passwords that were verified before.
+#[derive(Debug)]
+pub struct State {
+    scratch: Scratch,
+    verified: VerifiedCache,
+}
+
+impl State {
+    /// An empty state. `key` is random and keeps what is remembered of passwords from being guessed.
+    pub fn new(key: [u8; 32]) -> Self {
+        State { scratch: Scratch::default(), verified: VerifiedCache::new(key) }
+    }
+}
+
+/// A request with all that was found out about it.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The request.
+    pub request: &'a RequestView<'a>,
+    /// The normalised path.
+    pub path: Cow<'a, [u8]>,
+    /// The query, without its `?`.
+    pub query: Option<&'a [u8]>,
+    /// Who sent it.
+    pub client: Client<'a>,
+    /// The rule; none where the host or the path is unknown.
+    pub selected: Option<Selected<'a>>,
+}
+
+impl Facts<'_> {
+    /// The identifier that a request without one gets: 32 hexadecimal digits, as nginx's `$request_id`.
+    pub fn request_id(&self) -> [u8; 32] {
+        let mut id = [b'0'; 32];
+        let mut rest = self.request.random;
+        for digit in id.iter_mut().rev() {
+            *digit = b"0123456789abcdef".get((rest & 15) as usize).copied().unwrap_or(b'0');
+            rest >>= 4;
+        }
+        id
+    }
+}
+
+/// Decides a request.
+pub fn decide<'a>(table: &'a RoutingTable, request: &'a RequestView<'a>, state: &mut State) -> Decision<'a> {
+    let client = table.client.resolve(request);
+    let Ok(Target { path, query }) = parse_target(request.target()) else {
+        let facts = Facts { request, path: Cow::Borrowed(b"/"), query: None, client, selected: None };
+        return answer(table, &facts, None, page(400, "invalid_path"));
+    };
+    let selection = router::select(table, request.authority(), &path, &mut state.scratch);
+    let mut facts = Facts { request, path, query, client, selected: None };
+    let host = match &selection {
+        Selection::UnknownHost => None,
+        Selection::NoRule(host) | Selection::LimitExceeded(host) => Some(*host),
+        Selection::Rule(selected) | Selection::Refuse(selected) => Some(selected.host),
+    };
+    if *facts.path == *b"/"
+        && let Some(app_root) = host.and_then(|host| host.app_root.as_deref())
+    {
+        let location =
+            [facts.request.connection.scheme.as_str().as_bytes(), b"://", request.authority()].concat();
+        let location = [&location, app_root.as_bytes()].concat();
+        return answer(table, &facts, None, reply::redirect(302, location, "app_root"));
+    }
+    match selection {
+        // The catch-all server of ingress-nginx answers the health checks of load balancers.
+        Selection::UnknownHost if *facts.path == *b"/healthz" => {
+            let reply =
+                Reply { status: 200, headers: Vec::new(), body: Cow::Borrowed(b""), details: "healthz" };
+            answer(table, &facts, None, reply)
+        }
+        Selection::UnknownHost => answer(table, &facts, None, page(404, "unknown_host")),
+        Selection::NoRule(_) => answer(table, &facts, None, page(404, "no_rule")),
+        Selection::LimitExceeded(_) => answer(table, &facts, None, page(500, "expression_limit")),
+        Selection::Refuse(selected) => {
+            facts.selected = Some(selected);
+            answer(table, &facts, None, page(503, "broken_expression"))
+        }
+        Selection::Rule(selected) => {
+            facts.selected = Some(selected);
+            decide_rule(table, facts, selected, state)
+        }
+    }
+}
+
+/// Decides a request that has a rule.
+fn decide_rule<'a>(
+    table: &'a RoutingTable,
+    facts: Facts<'a>,
+    selected: Selected<'a>,
+    state: &mut State,
+) -> Decision<'a> {
+    let request = facts.request;
+    // nginx redirects before it looks at anything else of the location.
+    if selected.path_match == PathMatch::MissingSlash {
+        let location = with_slash(&facts, &selected.rule.path);
+        return answer(table, &facts, None, reply::redirect(301, location, "missing_slash"));
+    }
+    // Positions were checked when the table was compiled.
+    let Some(policies) = table.policies.get(selected.rule.policies) else {
+        return answer(table, &facts, None, page(503, "no_policies"));
+    };
+    let refuse = |reply| answer(table, &facts, Some(policies), reply);
+    if policies
+        .max_body_bytes
+        .is_some_and(|most| declared_length(request).is_some_and(|length| length > most))
+    {
+        return refuse(page(413, "body_too_large"));
+    }
+    if policies.denied.is_some() {
+        return answer(table, &facts, None, page(503, "denied"));
+    }
+    let rewritten = policies.rewrite.as_ref().map(|rewrite| rewrite::rewrite(rewrite, &facts));
+    let path = match rewritten {
+        Some(Rewritten::Elsewhere(location)) => return refuse(reply::redirect(302, location, "rewrite")),
+        Some(Rewritten::Target { target, forwarded_prefix }) => Some((target, forwarded_prefix)),
+        None | Some(Rewritten::Unchanged) => None,
+    };
+    if let CompiledAction::Respond { status: status @ 500..600, .. } = &selected.rule.action {
+        return refuse(page(*status, "no_backend"));
+    }
+    if let Some(auth) = &policies.basic_auth
+        && let Err(reply) = basic_auth::check(auth, request, &mut state.verified)
+    {
+        return refuse(reply);
+    }
+    let cluster = match &selected.rule.action {
+        CompiledAction::Forward { cluster, .. } => cluster,
+        CompiledAction::Respond { status, .. } => return refuse(page(*status, "respond")),
+    };
+    let mut edits = headers::request_edits(table, policies, cluster, &facts);
+    if policies.basic_auth.is_some() {
+        // The password was for the gateway.
+        edits.push(Edit::Remove(Cow::Borrowed("authorization")));
+    }
+    if let Some((target, forwarded_prefix)) = path {
+        edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(target)));
+        edits.extend(forwarded_prefix.map(|prefix| Edit::Set(Cow::Borrowed("x-forwarded-prefix"), prefix)));
+    }
+    let on_response = headers::response_edits(table, Some(policies), &facts);
+    let on_response = on_response.into_iter().map(Edit::into_owned).collect();
+    Decision::Forward(Forward { edits, on_response, max_body_bytes: policies.max_body_bytes })
+}
+
+/// An answer of the filter's own, with the headers that every answer gets.
+fn answer<'a>(
+    table: &'a RoutingTable,
+    facts: &Facts<'a>,
+    policies: Option<&'a CompiledPolicies>,
+    mut reply: Reply<'a>,
+) -> Decision<'a> {
+    reply::edit(&mut reply, headers::response_edits(table, policies, facts));
+    Decision::Reply(reply)
+}
+
+/// Where nginx sends a request for `/foo` when the rule is `/foo/`: an absolute URL with the Host in lower
+/// case and without its port (`port_in_redirect off`), the query kept.
+fn with_slash(facts: &Facts<'_>, rule_path: &str) -> Vec<u8> {
+    let request = facts.request;
+    let mut location = [request.connection.scheme.as_str().as_bytes(), b"://"].concat();
+    location.extend_from_slice(&canonical_host(request.authority()));
+    escape(rule_path.as_bytes(), &mut location);
+    if let Some(query) = facts.query
+        && !query.is_empty()
+    {
+        location.push(b'?');
+        location.extend_from_slice(query);
+    }
+    location
+}
+
+/// Content-Length of a request. Envoy refuses what is not a number.
+fn declared_length(request: &RequestView<'_>) -> Option<u64> {
+    std::str::from_utf8(request.header("content-length")?).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,360 @@
+//! Text with nginx variables: `$request_uri`, `${host}`, `$1`.
+//!
+//! The variables are those of nginx that have a meaning without nginx, and those that ingress-nginx sets in
+//! each location. Compiled once; text without variables costs nothing on a request.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::Facts;
+use crate::router::{CompiledAction, PathMatch};
+
+/// Text with variables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Template {
+    parts: Box<[Part]>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Part {
+    Text(Box<str>),
+    Group(usize),
+    Variable(Variable),
+}
+
+/// The variables without a parameter, by their names in nginx, and those with one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Variable {
+    Args,
+    BestHttpHost,
+    Host,
+    IngressName,
+    IsArgs,
+    LocationPath,
+    Msec,
+    Namespace,
+    PassAccessScheme,
+    PassPort,
+    RemoteAddr,
+    RequestId,
+    RequestMethod,
+    RequestUri,
+    Scheme,
+    ServerPort,
+    ServiceName,
+    ServicePort,
+    Uri,
+    /// `$http_NAME`, with the header's name in lower case with hyphens.
+    Header(Box<str>),
+    /// `$arg_NAME`
+    Argument(Box<str>),
+    /// `$cookie_NAME`
+    Cookie(Box<str>),
+}
+
+/// A variable that is not known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVariable {
+    /// Its name, without the dollar.
+    pub name: String,
+}
+
+impl fmt::Display for UnknownVariable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "the variable `${}` is not known", self.name)
+    }
+}
+
+impl std::error::Error for UnknownVariable {}
+
+impl Template {
+    /// Reads text with variables. `$$` stands for a dollar, and so does a dollar that no name follows.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownVariable`]
+    pub fn parse(text: &str) -> Result<Self, UnknownVariable> {
+        let mut parts: Vec<Part> = Vec::new();
+        let mut literal = String::new();
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once('$') {
+            literal.push_str(before);
+            if let Some(following) = after.strip_prefix('$') {
+                literal.push('$');
+                rest = following;
+                continue;
+            }
+            let (name, following) = variable_name(after);
+            rest = following;
+            if name.is_empty() {
+                literal.push('$');
+                continue;
+            }
+            if !literal.is_empty() {
+                parts.push(Part::Text(std::mem::take(&mut literal).into()));
+            }
+            parts.push(match name.parse::<usize>() {
+                Ok(group) => Part::Group(group),
+                Err(_) => Part::Variable(Variable::named(name)?),
+            });
+        }
+        literal.push_str(rest);
+        if !literal.is_empty() {
+            parts.push(Part::Text(literal.into()));
+        }
+        Ok(Template { parts: parts.into() })
+    }
+
+    /// Rendering looks at the time.
+    pub fn needs_clock(&self) -> bool {
+        self.parts.contains(&Part::Variable(Variable::Msec))
+    }
+
+    /// The text, if it has no variables.
+    pub fn constant(&self) -> Option<&str> {
+        match &*self.parts {
+            [] => Some(""),
+            [Part::Text(text)] => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The text for a request, as bytes of whatever kind: a decoded path may hold any.
+    pub fn render<'a>(&'a self, facts: &Facts<'a>) -> Cow<'a, [u8]> {
+        if let Some(text) = self.constant() {
+            return Cow::Borrowed(text.as_bytes());
+        }
+        let mut out = Vec::new();
+        for part in &self.parts {
+            match part {
+                Part::Text(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Group(number) => out.extend_from_slice(group(facts, *number)),
+                Part::Variable(variable) => variable.render(facts, &mut out),
+            }
+        }
+        Cow::Owned(out)
+    }
+
+    /// The text for a header: control characters, which a decoded path may hold, are percent-escaped, so
+    /// that no client can start a header line of its own.
+    pub fn render_header<'a>(&'a self, facts: &Facts<'a>) -> Cow<'a, [u8]> {
+        let text = self.render(facts);
+        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
+        if !text.iter().any(is_control) {
+            return text;
+        }
+        let mut out = Vec::with_capacity(text.len());
+        for byte in text.iter() {
+            if is_control(byte) {
+                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            } else {
+                out.push(*byte);
+            }
+        }
+        Cow::Owned(out)
+    }
+}
+
+/// The name at the beginning of `text`, in braces or not, and what follows it.
+fn variable_name(text: &str) -> (&str, &str) {
+    if let Some(braced) = text.strip_prefix('{')
+        && let Some((name, rest)) = braced.split_once('}')
+        && !name.is_empty()
+        && name.bytes().all(is_name_byte)
+    {
+        return (name, rest);
+    }
+    // A group is one digit, as in nginx: `$10` is the first group and a zero.
+    let length = match text.bytes().next() {
+        Some(first) if first.is_ascii_digit() => 1,
+        _ => text.bytes().take_while(|byte| is_name_byte(*byte)).count(),
+    };
+    text.split_at_checked(length).unwrap_or(("", text))
+}
+
+fn is_name_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+fn group<'a>(facts: &'a Facts<'_>, number: usize) -> &'a [u8] {
+    match facts.selected.map(|selected| selected.path_match) {
+        Some(PathMatch::Expression(groups)) => groups.get(&facts.path, number),
+        _ => &[],
+    }
+}
+
+impl Variable {
+    fn named(name: &str) -> Result<Self, UnknownVariable> {
+        Ok(match name {
+            "args" | "query_string" => Variable::Args,
+            "best_http_host" => Variable::BestHttpHost,
+            "document_uri" | "uri" => Variable::Uri,
+            "host" => Variable::Host,
+            "http_host" => Variable::Header(":authority".into()),
+            "ingress_name" => Variable::IngressName,
+            "is_args" => Variable::IsArgs,
+            "location_path" => Variable::LocationPath,
+            "msec" => Variable::Msec,
+            "namespace" => Variable::Namespace,
+            "pass_access_scheme" => Variable::PassAccessScheme,
+            "pass_port" => Variable::PassPort,
+            "remote_addr" | "the_real_ip" => Variable::RemoteAddr,
+            "req_id" | "request_id" => Variable::RequestId,
+            "request_method" => Variable::RequestMethod,
+            "request_uri" => Variable::RequestUri,
+            "scheme" => Variable::Scheme,
+            "server_port" => Variable::ServerPort,
+            "service_name" => Variable::ServiceName,
+            "service_port" => Variable::ServicePort,
+            _ => {
+                if let Some(header) = name.strip_prefix("http_") {
+                    Variable::Header(header.to_ascii_lowercase().replace('_', "-").into())
+                } else if let Some(argument) = name.strip_prefix("arg_") {
+                    Variable::Argument(argument.into())
+                } else if let Some(cookie) = name.strip_prefix("cookie_") {
+                    Variable::Cookie(cookie.into())
+                } else {
+                    return Err(UnknownVariable { name: name.to_owned() });
+                }
+            }
+        })
+    }
+
+    fn render(&self, facts: &Facts<'_>, out: &mut Vec<u8>) {
+        let request = facts.request;
+        let rule = facts.selected.map(|selected| selected.rule);
+        let ingress = rule.and_then(|rule| rule.ingress.split_once('/'));
+        let service = rule.and_then(|rule| match &rule.action {
+            CompiledAction::Forward { service, .. } => {
+                let (name, port) = service.rsplit_once(':')?;
+                Some((name.split_once('/')?.1, port))
+            }
+            CompiledAction::Respond { .. } => None,
+        });
+        match self {
+            Variable::Args => out.extend_from_slice(facts.query.unwrap_or_default()),
+            Variable::BestHttpHost => out.extend_from_slice(facts.client.host),
+            Variable::Host => out.extend_from_slice(&crate::router::canonical_host(request.authority())),
+            Variable::IngressName => out.extend_from_slice(ingress.unwrap_or_default().1.as_bytes()),
+            Variable::IsArgs => {
+                if facts.query.is_some_and(|query| !query.is_empty()) {
+                    out.push(b'?');
+                }
+            }
+            Variable::LocationPath => {
+                out.extend_from_slice(rule.map_or(&b""[..], |rule| rule.path.as_bytes()))
+            }
+            Variable::Msec => {
+                let (seconds, milliseconds) = (request.now_ms / 1000, request.now_ms % 1000);
+                out.extend_from_slice(format!("{seconds}.{milliseconds:03}").as_bytes());
+            }
+            Variable::Namespace => out.extend_from_slice(ingress.unwrap_or_default().0.as_bytes()),
+            Variable::PassAccessScheme => out.extend_from_slice(facts.client.scheme),
+            Variable::PassPort => out.extend_from_slice(&facts.client.port),
+            Variable::RemoteAddr => out.extend_from_slice(&facts.client.address),
+            Variable::RequestId => out.extend_from_slice(&facts.request_id()),
+            Variable::RequestMethod => out.extend_from_slice(request.method()),
+            Variable::RequestUri => out.extend_from_slice(request.target()),
+            Variable::Scheme => out.extend_from_slice(request.connection.scheme.as_str().as_bytes()),
+            Variable::ServerPort => out.extend_from_slice(request.connection.port.to_string().as_bytes()),
+            Variable::ServiceName => out.extend_from_slice(service.unwrap_or_default().0.as_bytes()),
+            Variable::ServicePort => out.extend_from_slice(service.unwrap_or_default().1.as_bytes()),
+            Variable::Uri => out.extend_from_slice(&facts.path),
+            Variable::Header(name) => out.extend_from_slice(&request.joined_header(name).unwrap_or_default()),
+            Variable::Argument(name) => {
+                out.extend_from_slice(argument(facts.query.unwrap_or_default(), name))
+            }
+            Variable::Cookie(name) => out.extend_from_slice(cookie(request, name)),
+        }
+    }
+}
+
+/// The first argument of a name in a query; names compare without case, as in nginx.
+fn argument<'a>(query: &'a [u8], name: &str) -> &'a [u8] {
+    query
+        .split(|byte| *byte == b'&')
+        .find_map(|pair| {
+            let (key, rest) = pair.split_at_checked(name.len())?;
+            let value = rest.strip_prefix(b"=")?;
+            key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+        })
+        .unwrap_or_default()
+}
+
+/// The first cookie of a name.
+fn cookie<'a>(request: &crate::decision::RequestView<'a>, name: &str) -> &'a [u8] {
+    let lines = request.headers.iter().filter(|(header, _)| *header == b"cookie");
+    lines
+        .flat_map(|(_, line)| line.split(|byte| *byte == b';'))
+        .find_map(|pair| pair.trim_ascii_start().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use crate::decision::{Connection, HeaderLine, RequestView, Scheme};
+    use crate::policy::ClientAddress;
+
+    fn render(text: &str) -> String {
+        let headers: [HeaderLine<'_>; 7] = [
+            (b":method", b"GET"),
+            (b":path", b"/a%20b?x=1&Y=2&empty="),
+            (b":authority", b"Web.Example:8080"),
+            (b"user-agent", b"curl"),
+            (b"x-two", b"1"),
+            (b"x-two", b"2"),
+            (b"cookie", b"a=1; session=s%3d; b=2"),
+        ];
+        let connection = Connection { scheme: Scheme::Http, port: 8080, peer: b"10.0.0.9" };
+        let request = RequestView { headers: &headers, connection, now_ms: 1_700_000_000_042, random: 0xabc };
+        let client = ClientAddress::compile(&<_>::default()).expect("compiles").resolve(&request);
+        let target = crate::router::path::parse_target(request.target()).expect("parses");
+        let facts =
+            Facts { request: &request, path: target.path, query: target.query, client, selected: None };
+        let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+        String::from_utf8_lossy(&template.render(&facts)).into_owned()
+    }
+
+    #[test]
+    fn variables_are_put_in() {
+        let cases = [
+            ("", ""),
+            ("plain", "plain"),
+            ("a$", "a$"),
+            ("$$", "$"),
+            ("$$host$$$host", "$host$web.example"),
+            ("${host", "${host"),
+            ("$-", "$-"),
+            ("$host", "web.example"),
+            ("${host}x", "web.examplex"),
+            ("$http_host", "Web.Example:8080"),
+            ("$scheme://$best_http_host$request_uri", "http://Web.Example:8080/a%20b?x=1&Y=2&empty="),
+            ("$uri", "/a b"),
+            ("$args|$query_string", "x=1&Y=2&empty=|x=1&Y=2&empty="),
+            ("$is_args", "?"),
+            ("$arg_x$arg_y$arg_empty$arg_none", "12"),
+            ("$http_user_agent,$http_x_two,$http_none", "curl,1, 2,"),
+            ("$cookie_session", "s%3d"),
+            ("$remote_addr $server_port $request_method", "10.0.0.9 8080 GET"),
+            ("t=${msec}", "t=1700000000.042"),
+            ("$req_id", "00000000000000000000000000000abc"),
+            ("$1$10", "0"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(render(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_variables_are_refused() {
+        for (text, name) in
+            [("$nothing", "nothing"), ("a${upstream_addr}b", "upstream_addr"), ("$Host", "Host")]
+        {
+            assert_eq!(Template::parse(text), Err(UnknownVariable { name: name.into() }), "{text}");
+        }
+    }
+}
