@@ -1,0 +1,112 @@
+//! The calls to the host: the proxy-wasm ABI 0.2.1, as far as it is used, with every status as a value.
+//!
+//! The SDK's own functions panic on a status that they do not expect, and its text forms on bytes that are
+//! not UTF-8; a panic ends the VM and with it every request of the worker. So the few calls that are made
+//! for each request stand here by themselves.
+
+#![allow(unsafe_code)]
+
+use std::ptr::null_mut;
+
+/// Which list of headers.
+#[derive(Debug, Clone, Copy)]
+#[repr(i32)]
+pub enum Map {
+    /// Of the request.
+    Request = 0,
+    /// Of the answer.
+    Response = 2,
+}
+
+/// A status other than Ok; its number in the ABI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostError(pub i32);
+
+#[link(wasm_import_module = "env")]
+unsafe extern "C" {
+    fn proxy_get_header_map_pairs(map: i32, data: *mut *mut u8, size: *mut usize) -> i32;
+    fn proxy_set_header_map_pairs(map: i32, data: *const u8, size: usize) -> i32;
+    fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> i32;
+    fn proxy_send_local_response(
+        status: u32,
+        details: *const u8,
+        details_size: usize,
+        body: *const u8,
+        body_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        grpc_status: i32,
+    ) -> i32;
+    fn proxy_call_foreign_function(
+        name: *const u8,
+        name_size: usize,
+        arguments: *const u8,
+        arguments_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> i32;
+}
+
+/// All headers of a map, in the form of the ABI: see [`super::header_map`].
+pub fn headers(map: Map) -> Result<Vec<u8>, HostError> {
+    // SAFETY: the host writes an address that it had from `proxy_on_memory_allocate`, and its size.
+    returned(|data, size| unsafe { proxy_get_header_map_pairs(map as i32, data, size) })
+}
+
+/// Replaces all headers of a map.
+pub fn set_headers(map: Map, pairs: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the host only reads, within the slice.
+    status(unsafe { proxy_set_header_map_pairs(map as i32, pairs.as_ptr(), pairs.len()) })
+}
+
+/// A property of the request or its connection; its parts are separated by NUL.
+pub fn property(path: &str) -> Result<Vec<u8>, HostError> {
+    // SAFETY: as in `headers`; the path is only read.
+    returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// Answers the request here. `headers` is in the form of the ABI.
+pub fn send_local_response(code: u16, details: &str, headers: &[u8], body: &[u8]) -> Result<(), HostError> {
+    /// No gRPC status of our own: Envoy derives one from the HTTP status.
+    const NO_GRPC_STATUS: i32 = -1;
+    // SAFETY: the host only reads, within the slices.
+    status(unsafe {
+        proxy_send_local_response(
+            u32::from(code),
+            details.as_ptr(),
+            details.len(),
+            body.as_ptr(),
+            body.len(),
+            headers.as_ptr(),
+            headers.len(),
+            NO_GRPC_STATUS,
+        )
+    })
+}
+
+/// Has Envoy look the route up again: since 1.33 it does not do so by itself when headers change.
+pub fn clear_route_cache() -> Result<(), HostError> {
+    const NAME: &str = "clear_route_cache";
+    // SAFETY: as in `headers`.
+    returned(|data, size| unsafe {
+        proxy_call_foreign_function(NAME.as_ptr(), NAME.len(), null_mut(), 0, data, size)
+    })
+    .map(drop)
+}
+
+fn status(status: i32) -> Result<(), HostError> {
+    if status == 0 { Ok(()) } else { Err(HostError(status)) }
+}
+
+/// Takes over what a call gives back.
+fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> i32) -> Result<Vec<u8>, HostError> {
+    let mut data = null_mut();
+    let mut size = 0;
+    status(call(&mut data, &mut size))?;
+    if data.is_null() {
+        return Ok(Vec::new());
+    }
+    // SAFETY: the SDK's `proxy_on_memory_allocate` made the memory as a `Vec` of this capacity, and the host
+    // filled it and gave it up.
+    Ok(unsafe { Vec::from_raw_parts(data, size, size) })
+}

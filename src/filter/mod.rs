@@ -1,0 +1,16 @@
+//! The edge: the proxy-wasm filter that Envoy loads. It reads what a request is, asks the engine, and
+//! carries the decision out.
+//!
+//! Deliberately knows nothing of precedence, of annotations and of what a policy means.
+
+mod header_map;
+mod host;
+mod http;
+mod root;
+
+use proxy_wasm::types::LogLevel;
+
+proxy_wasm::main! {{
+    proxy_wasm::set_log_level(LogLevel::Info);
+    proxy_wasm::set_root_context(|_| Box::new(root::Root::new()));
+}}
