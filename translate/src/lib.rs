@@ -5,7 +5,23 @@
 //! Deliberately knows nothing of clients, watches, async code, sockets and of how a request is matched.
 
 pub mod annotations;
+mod backends;
+mod class;
+mod credentials;
 pub mod diagnostic;
+mod global;
+mod hosts;
 pub mod manifest;
 pub mod objects;
 pub mod output;
+mod policies;
+mod report;
+mod translate;
+
+pub use class::CLASS_ANNOTATION;
+pub use translate::{referenced_backends, translate};
+
+/// The kind and name of an Ingress.
+fn ingress_ref(ingress: &objects::Ingress) -> objects::ObjectRef {
+    objects::ObjectRef { kind: objects::Kind::Ingress, name: ingress.metadata.name.clone() }
+}

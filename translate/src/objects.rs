@@ -86,7 +86,11 @@ pub struct Source {
 
 impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.line == 0 { formatter.write_str(&self.file) } else { write!(formatter, "{}:{}", self.file, self.line) }
+        if self.line == 0 {
+            formatter.write_str(&self.file)
+        } else {
+            write!(formatter, "{}:{}", self.file, self.line)
+        }
     }
 }
 

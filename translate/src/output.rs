@@ -33,7 +33,10 @@ impl Default for Options {
     fn default() -> Self {
         Options {
             ingress_class: "nginx".to_owned(),
-            controller_classes: vec!["k8s.io/ingress-nginx".to_owned(), "ingress-wasm.io/controller".to_owned()],
+            controller_classes: vec![
+                "k8s.io/ingress-nginx".to_owned(),
+                "ingress-wasm.io/controller".to_owned(),
+            ],
             config_map: Some(ObjectName::new("ingress-nginx", "ingress-nginx-controller")),
             ingress_without_class: false,
             cluster_naming: ClusterNaming::Plain,

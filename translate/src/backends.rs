@@ -1,0 +1,149 @@
+//! From the Service and port that an Ingress names to an Envoy cluster with endpoints.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ingress_wasm::config::Action;
+
+use crate::diagnostic::Diagnostic;
+use crate::objects::{Ingress, IngressBackend, ObjectName, PortRef, Service, ServicePort, Snapshot};
+use crate::output::{Cluster, ClusterNaming, Endpoint, Endpoints, Options, ServicePortName};
+use crate::report::Report;
+
+/// The clusters that rules have asked for so far.
+pub struct Backends<'s> {
+    snapshot: &'s Snapshot,
+    options: &'s Options,
+    default_connect_timeout: Duration,
+    clusters: BTreeMap<String, Cluster>,
+}
+
+/// Where in an Ingress a backend is named.
+pub struct Place<'i> {
+    /// The Ingress.
+    pub ingress: &'i Ingress,
+    /// The field, as `spec.rules[0].http.paths[1].backend`.
+    pub field: String,
+    /// Its line, 0 where not known.
+    pub line: u32,
+}
+
+impl<'s> Backends<'s> {
+    /// No clusters yet.
+    pub fn new(snapshot: &'s Snapshot, options: &'s Options, default_connect_timeout: Duration) -> Self {
+        Backends { snapshot, options, default_connect_timeout, clusters: BTreeMap::new() }
+    }
+
+    /// The clusters.
+    pub fn finish(self) -> BTreeMap<String, Cluster> {
+        self.clusters
+    }
+
+    /// What a rule with this backend does. A backend that is not there makes a rule that answers 503, as
+    /// ingress-nginx does, and a diagnostic.
+    pub fn action(
+        &mut self,
+        place: &Place<'_>,
+        backend: &IngressBackend,
+        connect_timeout: Duration,
+        report: &mut Report,
+    ) -> Action {
+        let service = ObjectName::new(place.ingress.metadata.name.namespace.clone(), backend.service.clone());
+        let name = ServicePortName { service, port: backend.port.to_string() };
+        let cluster = self.cluster_name(&name, connect_timeout);
+        if !self.clusters.contains_key(&cluster) {
+            match self.endpoints(&name, &backend.port) {
+                Ok(endpoints) => {
+                    let service = name.clone();
+                    self.clusters.insert(cluster.clone(), Cluster { service, connect_timeout, endpoints });
+                }
+                Err(diagnostic) => {
+                    let reason = diagnostic.consequence.clone();
+                    let found = format!("{}:{}", backend.service, backend.port);
+                    report.ingress(place.ingress, place.line, diagnostic.field(place.field.clone(), &found));
+                    return Action::Respond { status: 503, reason };
+                }
+            }
+        }
+        Action::Forward { cluster, service: name.to_string() }
+    }
+
+    fn cluster_name(&self, name: &ServicePortName, connect_timeout: Duration) -> String {
+        match self.options.cluster_naming {
+            ClusterNaming::Istio => {
+                let ServicePortName { service, port } = name;
+                format!("outbound|{port}||{}.{}.svc.cluster.local", service.name, service.namespace)
+            }
+            ClusterNaming::Plain if connect_timeout == self.default_connect_timeout => name.to_string(),
+            ClusterNaming::Plain => format!("{name}#connect={}s", connect_timeout.as_secs()),
+        }
+    }
+
+    fn endpoints(&self, name: &ServicePortName, port: &PortRef) -> Result<Endpoints, Diagnostic> {
+        if let Some(addresses) = self.options.backends.get(name) {
+            return Ok(Endpoints::Addresses(addresses.clone()));
+        }
+        let Some(service) = self.snapshot.services.get(&name.service) else {
+            let consequence = format!("Service {} does not exist: requests are answered 503", name.service);
+            return Err(Diagnostic::warning("service-missing", consequence)
+                .remedy("create the Service in the namespace of the Ingress, or correct the name"));
+        };
+        if let Some(external) = &service.external_name {
+            return external_name(service, external, port);
+        }
+        let Some(found) = find_port(service, port) else {
+            let known: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
+            let consequence =
+                format!("Service {} has no port {port}: requests are answered 503", name.service);
+            return Err(Diagnostic::warning("service-port-missing", consequence)
+                .remedy(format!("name one of its ports: {}", known.join(", "))));
+        };
+        Ok(Endpoints::Addresses(self.addresses(&name.service, found)))
+    }
+
+    /// The ready addresses of a Service's port, by its EndpointSlices.
+    fn addresses(&self, service: &ObjectName, port: &ServicePort) -> Vec<Endpoint> {
+        let first = (service.clone(), String::new());
+        let slices =
+            self.snapshot.endpoint_slices.range(first..).take_while(|((name, _), _)| name == service);
+        let mut addresses: Vec<Endpoint> = slices
+            .flat_map(|(_, slice)| {
+                let ports =
+                    slice.ports.iter().filter(|found| found.name == port.name).map(|found| found.port);
+                ports.flat_map(|port| {
+                    slice.addresses.iter().map(move |address| Endpoint { address: address.clone(), port })
+                })
+            })
+            .collect();
+        addresses.sort();
+        addresses.dedup();
+        addresses
+    }
+}
+
+fn find_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
+    service.ports.iter().find(|found| match port {
+        PortRef::Number(number) => found.port == *number,
+        PortRef::Name(name) => found.name == *name,
+    })
+}
+
+/// A Service of type ExternalName: Envoy resolves the name. The port is that of the Ingress, or that of the
+/// Service's port of that name.
+fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<Endpoints, Diagnostic> {
+    let number = match (port, find_port(service, port)) {
+        (_, Some(found)) => match found.target_port {
+            Some(PortRef::Number(target)) => target,
+            _ => found.port,
+        },
+        (PortRef::Number(number), None) => *number,
+        (PortRef::Name(name), None) => {
+            let name_of = &service.metadata.name;
+            let consequence =
+                format!("Service {name_of} has no port named {name}: requests are answered 503");
+            return Err(Diagnostic::warning("service-port-missing", consequence)
+                .remedy("give the port by its number"));
+        }
+    };
+    Ok(Endpoints::Name(Endpoint { address: external.to_owned(), port: number }))
+}

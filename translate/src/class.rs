@@ -1,0 +1,91 @@
+//! Which Ingresses are ours: by class, as ingress-nginx chooses them (`store.go`, `GetIngressClass`).
+
+use crate::diagnostic::Diagnostic;
+use crate::objects::{Ingress, IngressApi, ObjectName, Snapshot};
+use crate::output::Options;
+
+/// The annotation of the time before `spec.ingressClassName`.
+pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
+/// The annotation of an IngressClass that takes the Ingresses without a class.
+const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
+
+/// Whether an Ingress is served, and why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Claim {
+    /// It is ours.
+    Ours,
+    /// It belongs to another controller: passed over in silence but for a note.
+    Theirs(Diagnostic),
+    /// Nobody may serve it: its author should know.
+    Nobodys(Diagnostic),
+}
+
+/// Says whether an Ingress is served.
+pub fn claim(ingress: &Ingress, snapshot: &Snapshot, options: &Options) -> Claim {
+    if let Some(class) = ingress.class_name.as_deref().filter(|class| !class.is_empty()) {
+        return by_class(ingress, class, snapshot, options);
+    }
+    if let Some(class) =
+        ingress.metadata.annotations.get(CLASS_ANNOTATION).filter(|class| !class.value.is_empty())
+    {
+        let field = format!("metadata.annotations[\"{CLASS_ANNOTATION}\"]");
+        return if class.value == options.ingress_class {
+            Claim::Ours
+        } else {
+            Claim::Theirs(passed_over(ingress, options, field, &class.value))
+        };
+    }
+    without_class(ingress, snapshot, options)
+}
+
+fn by_class(ingress: &Ingress, class: &str, snapshot: &Snapshot, options: &Options) -> Claim {
+    let known = snapshot.classes.get(&ObjectName::new("", class));
+    let field = "spec.ingressClassName";
+    match known {
+        Some(known) if options.controller_classes.contains(&known.controller) => Claim::Ours,
+        Some(_) => Claim::Theirs(passed_over(ingress, options, field.to_owned(), class)),
+        // Manifests in a folder seldom come with the IngressClass, which belongs to the cluster.
+        None if class == options.ingress_class => Claim::Ours,
+        None => Claim::Theirs(passed_over(ingress, options, field.to_owned(), class)),
+    }
+}
+
+fn without_class(ingress: &Ingress, snapshot: &Snapshot, options: &Options) -> Claim {
+    let is_default = |annotations: &std::collections::BTreeMap<String, crate::objects::Annotation>| {
+        annotations.get(DEFAULT_CLASS_ANNOTATION).is_some_and(|annotation| annotation.value == "true")
+    };
+    let mut defaults =
+        snapshot.classes.values().filter(|class| is_default(&class.metadata.annotations)).peekable();
+    let has_default = defaults.peek().is_some();
+    if defaults.any(|class| options.controller_classes.contains(&class.controller))
+        || options.ingress_without_class
+    {
+        return Claim::Ours;
+    }
+    if has_default {
+        return Claim::Theirs(passed_over(ingress, options, "spec.ingressClassName".to_owned(), ""));
+    }
+    // In the time of these versions there were no classes: every controller took an Ingress without one.
+    if ingress.api != IngressApi::NetworkingV1 {
+        return Claim::Ours;
+    }
+    let consequence = "the Ingress names no class and no IngressClass is the default: it is not served";
+    Claim::Nobodys(
+        Diagnostic::warning("class-missing", consequence)
+            .object(crate::ingress_ref(ingress), ingress.metadata.source.clone())
+            .field("spec.ingressClassName", "")
+            .remedy(format!(
+                "write `ingressClassName: {}`, mark an IngressClass as the default, or serve all with \
+                 --watch-ingress-without-class",
+                options.ingress_class
+            )),
+    )
+}
+
+fn passed_over(ingress: &Ingress, options: &Options, field: String, class: &str) -> Diagnostic {
+    let consequence = "the Ingress belongs to another class: it is not served here";
+    Diagnostic::note("class-of-another", consequence)
+        .object(crate::ingress_ref(ingress), ingress.metadata.source.clone())
+        .field(field, class)
+        .remedy(format!("if it should be served here, name the class `{}`", options.ingress_class))
+}

@@ -1,0 +1,211 @@
+//! Gathers the rules of all Ingresses by host, as ingress-nginx builds its servers (`controller.go`): the
+//! older Ingress wins a path, one that asks for expressions changes all paths of its hosts, and what no rule
+//! takes has the policies of the first Ingress that names the host.
+
+use std::collections::BTreeMap;
+
+use ingress_wasm::config::{Action, Host, PathMatching, PathType, Rewrite, Rule};
+use ingress_wasm::router::check_expression;
+
+use crate::backends::{Backends, Place};
+use crate::diagnostic::Diagnostic;
+use crate::objects::{self, Ingress, IngressPath, IngressRule, ObjectName};
+use crate::policies::{IngressPolicies, Policies};
+use crate::report::Report;
+
+/// The name of the host entry for requests that no other takes.
+const ANY_HOST: &str = "*";
+/// Where the catch-all server of ingress-nginx answers health checks.
+const HEALTH_PATH: &str = "/healthz";
+
+/// The hosts so far.
+#[derive(Default)]
+pub struct Hosts {
+    hosts: BTreeMap<String, HostRules>,
+    /// The backend of an Ingress without rules: the first one takes what no rule does.
+    catch_all: Option<Rule>,
+}
+
+#[derive(Default)]
+struct HostRules {
+    app_root: Option<String>,
+    expressions: bool,
+    /// What no rule takes: from the first Ingress that names the host.
+    unmatched: Option<Rule>,
+    rules: Vec<Rule>,
+    /// Which Ingress has a path, and where in it.
+    owners: BTreeMap<(String, PathType), ObjectName>,
+    /// Where expressions were written, to check them once the host is complete.
+    places: Vec<(ObjectName, String, u32)>,
+}
+
+/// An Ingress on its way into the hosts.
+pub struct Entrant<'a> {
+    /// The Ingress.
+    pub ingress: &'a Ingress,
+    /// Its policies.
+    pub policies: &'a IngressPolicies,
+    /// Their position in the configuration.
+    pub position: usize,
+}
+
+impl Hosts {
+    /// Adds the rules of an Ingress. Ingresses come in order of age.
+    pub fn add(&mut self, entrant: &Entrant<'_>, backends: &mut Backends<'_>, report: &mut Report) {
+        let ingress = entrant.ingress;
+        let default = ingress.default_backend.as_ref().map(|backend| {
+            let place = Place { ingress, field: "spec.defaultBackend".to_owned(), line: 0 };
+            backends.action(&place, backend, entrant.policies.connect_timeout, report)
+        });
+        if ingress.rules.is_empty() {
+            if let (Some(action), None) = (default, &self.catch_all) {
+                self.catch_all = Some(entrant.rule("/".to_owned(), PathType::Prefix, action));
+            }
+            return;
+        }
+        for (index, rule) in ingress.rules.iter().enumerate() {
+            let name = host_name(rule);
+            let host = self.hosts.entry(name.clone()).or_default();
+            host.unmatched.get_or_insert_with(|| {
+                let nothing =
+                    || Action::Respond { status: 404, reason: "no rule takes this path".to_owned() };
+                entrant.rule("/".to_owned(), PathType::Prefix, default.clone().unwrap_or_else(nothing))
+            });
+            if host.app_root.is_none() {
+                host.app_root.clone_from(&entrant.policies.app_root);
+            }
+            for (position, path) in rule.paths.iter().enumerate() {
+                let field = format!("spec.rules[{index}].http.paths[{position}]");
+                host.add_path(&name, entrant, path, field, backends, report);
+            }
+        }
+    }
+
+    /// The hosts of the configuration, by name.
+    pub fn finish(
+        mut self,
+        policies: &mut Policies,
+        report: &mut Report,
+        ingresses: &Ingresses<'_>,
+    ) -> Vec<Host> {
+        let any = self.hosts.entry(ANY_HOST.to_owned()).or_default();
+        let plain = policies.position(<_>::default());
+        let respond = |status, path: &str, path_type, reason: &str| Rule {
+            ingress: String::new(),
+            path: path.to_owned(),
+            path_type,
+            policies: plain,
+            action: Action::Respond { status, reason: reason.to_owned() },
+        };
+        if let Some(catch_all) = self.catch_all {
+            any.unmatched = Some(catch_all);
+        } else if any.unmatched.is_none() {
+            any.unmatched = Some(respond(404, "/", PathType::Prefix, "no Ingress names this host"));
+        }
+        if !any.owners.contains_key(&(HEALTH_PATH.to_owned(), PathType::Exact)) {
+            any.rules.push(respond(200, HEALTH_PATH, PathType::Exact, "health check of load balancers"));
+        }
+        self.hosts.into_iter().map(|(name, host)| host.finish(name, report, ingresses)).collect()
+    }
+}
+
+/// The Ingresses by name, for diagnostics that come late.
+pub type Ingresses<'a> = BTreeMap<&'a ObjectName, &'a Ingress>;
+
+impl Entrant<'_> {
+    fn rule(&self, path: String, path_type: PathType, action: Action) -> Rule {
+        let ingress = self.ingress.metadata.name.to_string();
+        Rule { ingress, path, path_type, policies: self.position, action }
+    }
+}
+
+impl HostRules {
+    fn add_path(
+        &mut self,
+        host: &str,
+        entrant: &Entrant<'_>,
+        path: &IngressPath,
+        field: String,
+        backends: &mut Backends<'_>,
+        report: &mut Report,
+    ) {
+        let ingress = entrant.ingress;
+        let text = path.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
+        let path_type = match path.path_type {
+            Some(objects::PathType::Exact) => PathType::Exact,
+            _ => PathType::Prefix,
+        };
+        // Even a path that loses to an older one changes how the host's paths are read.
+        self.expressions |= entrant.policies.use_regex || rewrites(entrant.policies, &text);
+        let key = (text.clone(), path_type);
+        if let Some(owner) = self.owners.get(&key) {
+            let by = if *owner == ingress.metadata.name {
+                "an earlier path of the same Ingress"
+            } else {
+                "an older Ingress"
+            };
+            let consequence = format!("{by} ({owner}) has the same host and path: this one is not served");
+            let diagnostic = Diagnostic::warning("path-conflict", consequence)
+                .field(format!("{field}.path"), &format!("{host}{text}"))
+                .remedy("remove one of the two, or give them different paths");
+            report.ingress(ingress, path.line, diagnostic);
+            return;
+        }
+        let action = match &path.backend {
+            Some(backend) => {
+                let place = Place { ingress, field: format!("{field}.backend"), line: path.line };
+                backends.action(&place, backend, entrant.policies.connect_timeout, report)
+            }
+            None => {
+                let consequence = "the path names no Service: requests are answered 503";
+                let diagnostic = Diagnostic::warning("backend-missing", consequence)
+                    .field(format!("{field}.backend"), "")
+                    .remedy("name a Service and a port");
+                report.ingress(ingress, path.line, diagnostic);
+                Action::Respond { status: 503, reason: "the path names no Service".to_owned() }
+            }
+        };
+        self.owners.insert(key, ingress.metadata.name.clone());
+        self.places.push((ingress.metadata.name.clone(), field, path.line));
+        self.rules.push(entrant.rule(text, path_type, action));
+    }
+
+    fn finish(mut self, name: String, report: &mut Report, ingresses: &Ingresses<'_>) -> Host {
+        let path_matching = if self.expressions { PathMatching::Expressions } else { PathMatching::Elements };
+        if self.expressions {
+            self.check_expressions(report, ingresses);
+        }
+        // A rule of its own for all paths takes the place of what holds for unmatched ones.
+        if !self.owners.contains_key(&("/".to_owned(), PathType::Prefix)) {
+            self.rules.extend(self.unmatched);
+        }
+        Host { name, path_matching, app_root: self.app_root, rules: self.rules }
+    }
+
+    /// Reports expressions that cannot be matched. The filter answers their literal beginning with 503.
+    fn check_expressions(&self, report: &mut Report, ingresses: &Ingresses<'_>) {
+        for (rule, (owner, field, line)) in self.rules.iter().zip(&self.places) {
+            let Err(error) = check_expression(&rule.path) else { continue };
+            let consequence = format!("the path is not a regular expression that can be matched: {error}");
+            let diagnostic = Diagnostic::error("expression-invalid", consequence)
+                .field(format!("{field}.path"), &rule.path)
+                .remedy("correct the expression; until then requests that begin like it are answered 503");
+            if let Some(ingress) = ingresses.get(owner) {
+                report.ingress(ingress, *line, diagnostic);
+                report.reject(ingress);
+            }
+        }
+    }
+}
+
+/// A rewrite to another text than the path makes ingress-nginx write the path as an expression.
+fn rewrites(policies: &IngressPolicies, path: &str) -> bool {
+    matches!(&policies.set.rewrite, Some(Rewrite::Path { target, .. }) if target != path)
+}
+
+fn host_name(rule: &IngressRule) -> String {
+    match rule.host.as_deref() {
+        None | Some("") => ANY_HOST.to_owned(),
+        Some(host) => host.to_ascii_lowercase(),
+    }
+}

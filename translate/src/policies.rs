@@ -1,0 +1,281 @@
+//! The annotations of an Ingress as policies of its rules.
+//!
+//! Deliberately knows nothing of grammar, support levels and messages: those are the registry's.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ingress_wasm::config::{BasicAuth, Credentials, HeaderEdit, PolicySet, Rewrite};
+use ingress_wasm::policy::{HeaderTemplate, Template};
+
+use crate::annotations::{AnnotationSet, HeaderLine, Prefix, Setting, Value};
+use crate::credentials::{self, UserList};
+use crate::diagnostic::Diagnostic;
+use crate::global::Defaults;
+use crate::objects::{Ingress, IngressApi, ObjectName, Snapshot};
+use crate::output::RouteProfile;
+use crate::report::Report;
+
+/// What the annotations of one Ingress come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IngressPolicies {
+    /// The policies of its rules.
+    pub set: PolicySet,
+    /// Its paths are expressions (`use-regex`).
+    pub use_regex: bool,
+    /// Where `/` of its hosts is redirected.
+    pub app_root: Option<String>,
+    /// How long a connection to its backends may take to be made.
+    pub connect_timeout: Duration,
+    /// Timeouts of its routes.
+    pub profile: RouteProfile,
+}
+
+/// Lists of users and sets of policies that rules have asked for so far.
+#[derive(Debug, Default)]
+pub struct Policies {
+    /// By the name that `BasicAuth.credentials` has.
+    pub credentials: BTreeMap<String, Credentials>,
+    /// Route profiles by name.
+    pub profiles: BTreeMap<String, RouteProfile>,
+    sets: Vec<PolicySet>,
+    positions: BTreeMap<String, usize>,
+}
+
+impl Policies {
+    /// The position of a set; the same set has one position.
+    pub fn position(&mut self, set: PolicySet) -> usize {
+        // The JSON form stands for the set: it is what the filter gets to see.
+        let key = serde_json::to_string(&set).unwrap_or_default();
+        *self.positions.entry(key).or_insert_with(|| {
+            self.sets.push(set);
+            self.sets.len() - 1
+        })
+    }
+
+    /// All sets, in order of position.
+    pub fn finish(self) -> (Vec<PolicySet>, BTreeMap<String, Credentials>, BTreeMap<String, RouteProfile>) {
+        (self.sets, self.credentials, self.profiles)
+    }
+}
+
+/// Everything that an Ingress is read with.
+pub struct Context<'a> {
+    /// All objects.
+    pub snapshot: &'a Snapshot,
+    /// What holds where the Ingress is silent.
+    pub defaults: &'a Defaults,
+    /// The Ingress.
+    pub ingress: &'a Ingress,
+    /// Its annotations.
+    pub annotations: &'a AnnotationSet<'a>,
+    /// Why all its rules are denied, if the registry says so.
+    pub denied: Option<String>,
+}
+
+/// Reads the policies of an Ingress.
+pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report) -> IngressPolicies {
+    let Context { defaults, ingress, annotations, .. } = context;
+    let mut set = PolicySet {
+        denied: context.denied.clone(),
+        max_body_bytes: body_limit(annotations, defaults),
+        rewrite: rewrite(context, report),
+        original_uri_header: defaults.original_uri_header || is_of_old(ingress, annotations),
+        ..PolicySet::default()
+    };
+    basic_auth(context, &mut set, policies, report);
+    set.request_headers = own_headers(context, "request-headers", &mut set.denied, report);
+    set.response_headers = custom_headers(context, &mut set.denied, report);
+    set.response_headers.extend(own_headers(context, "response-headers", &mut set.denied, report));
+    let seconds = |name, default: Duration| match annotations.value(name) {
+        Some(Value::Seconds(seconds)) if seconds > 0 => Duration::from_secs(seconds),
+        _ => default,
+    };
+    let profile = RouteProfile {
+        read_timeout: seconds("proxy-read-timeout", defaults.profile.read_timeout),
+        send_timeout: seconds("proxy-send-timeout", defaults.profile.send_timeout),
+    };
+    if profile != defaults.profile {
+        let name = format!("read{}s-send{}s", profile.read_timeout.as_secs(), profile.send_timeout.as_secs());
+        policies.profiles.insert(name.clone(), profile.clone());
+        set.route_profile = Some(name);
+    }
+    IngressPolicies {
+        set,
+        use_regex: annotations.is_true("use-regex"),
+        app_root: text(annotations, "app-root"),
+        connect_timeout: seconds("proxy-connect-timeout", defaults.connect_timeout),
+        profile,
+    }
+}
+
+/// Releases of that time set X-Original-URI on every request.
+fn is_of_old(ingress: &Ingress, annotations: &AnnotationSet<'_>) -> bool {
+    ingress.api == IngressApi::ExtensionsV1beta1
+        || annotations.iter().any(|setting| setting.prefix == Prefix::Legacy)
+}
+
+fn text(annotations: &AnnotationSet<'_>, name: &str) -> Option<String> {
+    match annotations.value(name) {
+        Some(Value::Text(text)) => Some(text),
+        _ => None,
+    }
+}
+
+fn body_limit(annotations: &AnnotationSet<'_>, defaults: &Defaults) -> Option<u64> {
+    match annotations.value("proxy-body-size") {
+        Some(Value::Size(0)) => None,
+        Some(Value::Size(size)) => Some(size),
+        _ => defaults.max_body_bytes,
+    }
+}
+
+fn rewrite(context: &Context<'_>, report: &mut Report) -> Option<Rewrite> {
+    let setting = context.annotations.get("rewrite-target")?;
+    let Ok(Value::Text(target)) = setting.parse() else { return None };
+    if setting.prefix == Prefix::Legacy {
+        return Some(Rewrite::Prefix { target });
+    }
+    let forwarded_prefix = text(context.annotations, "x-forwarded-prefix").unwrap_or_default();
+    for (name, value) in [("rewrite-target", &target), ("x-forwarded-prefix", &forwarded_prefix)] {
+        if let Err(error) = Template::parse(value) {
+            let consequence = format!("the path is not rewritten: {error}");
+            let diagnostic = Diagnostic::error("annotation-invalid", consequence)
+                .remedy("use the groups `$1` to `$9` and variables of nginx such as `$host`");
+            let key = context.annotations.get(name).map_or(setting.key, |setting| setting.key);
+            report.annotation(context.ingress, key, diagnostic);
+            return None;
+        }
+    }
+    Some(Rewrite::Path { target, forwarded_prefix })
+}
+
+/// Denies all rules of the Ingress: a protection was asked for that cannot be had.
+fn deny(
+    context: &Context<'_>,
+    setting: &Setting<'_>,
+    denied: &mut Option<String>,
+    report: &mut Report,
+    code: &'static str,
+    fault: &str,
+    remedy: &str,
+) {
+    let diagnostic = Diagnostic::error(code, format!("{fault}: requests are answered 503")).remedy(remedy);
+    report.annotation(context.ingress, setting.key, diagnostic);
+    denied.get_or_insert_with(|| fault.to_owned());
+}
+
+fn basic_auth(context: &Context<'_>, set: &mut PolicySet, policies: &mut Policies, report: &mut Report) {
+    let annotations = context.annotations;
+    if text(annotations, "auth-type").as_deref() != Some("basic") {
+        return;
+    }
+    let Some(setting) = annotations.get("auth-secret") else {
+        let Some(setting) = annotations.get("auth-type") else { return };
+        let fault = "auth-type is set but no auth-secret names the users";
+        deny(
+            context,
+            &setting,
+            &mut set.denied,
+            report,
+            "auth-secret-missing",
+            fault,
+            "add the annotation auth-secret",
+        );
+        return;
+    };
+    let denied = &mut set.denied;
+    let own_namespace = &context.ingress.metadata.name.namespace;
+    let Ok(Value::Name { namespace, name }) = setting.parse() else { return };
+    let secret_name = ObjectName::new(namespace.unwrap_or_else(|| own_namespace.clone()), name);
+    if secret_name.namespace != *own_namespace {
+        let fault = format!("Secret {secret_name} is in another namespace");
+        let remedy = "move the Secret to the namespace of the Ingress";
+        deny(context, &setting, denied, report, "auth-secret-namespace", &fault, remedy);
+        return;
+    }
+    let Some(secret) = context.snapshot.secrets.get(&secret_name) else {
+        let fault = format!("Secret {secret_name} does not exist");
+        let remedy = "create the Secret, with the htpasswd file under the key `auth`";
+        deny(context, &setting, denied, report, "auth-secret-missing", &fault, remedy);
+        return;
+    };
+    let is_map = text(annotations, "auth-secret-type").as_deref() == Some("auth-map");
+    let list = if is_map { Ok(credentials::from_map(secret)) } else { credentials::from_file(secret) };
+    let UserList { credentials, faults } = match list {
+        Ok(list) => list,
+        Err(fault) => {
+            let remedy = "put the htpasswd file under the key `auth`, or set auth-secret-type to auth-map";
+            deny(context, &setting, denied, report, "auth-secret-malformed", &fault, remedy);
+            return;
+        }
+    };
+    for fault in faults {
+        let diagnostic =
+            Diagnostic::warning("auth-secret-entry", format!("in Secret {secret_name}: {fault}"))
+                .remedy("write the entry anew with `htpasswd -B`");
+        report.annotation(context.ingress, setting.key, diagnostic);
+    }
+    let key = if is_map { format!("{secret_name}#map") } else { secret_name.to_string() };
+    policies.credentials.insert(key.clone(), credentials);
+    let realm = text(annotations, "auth-realm").unwrap_or_default();
+    set.basic_auth = Some(BasicAuth { realm, credentials: key });
+}
+
+/// The headers of the ConfigMap that `custom-headers` names. A dollar in them is a dollar.
+fn custom_headers(
+    context: &Context<'_>,
+    denied: &mut Option<String>,
+    report: &mut Report,
+) -> Vec<HeaderEdit> {
+    let Some(setting) = context.annotations.get("custom-headers") else { return Vec::new() };
+    let Ok(Value::Name { namespace, name }) = setting.parse() else { return Vec::new() };
+    let code = "custom-headers";
+    let map = namespace.map(|namespace| ObjectName::new(namespace, name));
+    let Some(map) = map.and_then(|name| context.snapshot.config_maps.get(&name)) else {
+        let fault = "the ConfigMap with the headers does not exist";
+        deny(context, &setting, denied, report, code, fault, "name an existing ConfigMap as namespace/name");
+        return Vec::new();
+    };
+    let mut edits = Vec::with_capacity(map.data.len());
+    for (name, value) in &map.data {
+        let edit = HeaderEdit::Set { name: name.clone(), value: value.trim().replace('$', "$$") };
+        if !context.defaults.allowed_response_headers.contains(name) {
+            let fault = format!("the header {name} is not among global-allowed-response-headers");
+            let remedy = "add it, with the same capitals, to that option of the ConfigMap";
+            deny(context, &setting, denied, report, code, &fault, remedy);
+        } else if let Err(error) = HeaderTemplate::compile(edit.clone()) {
+            let remedy = "write a header name of letters, digits and hyphens, and a value of one line";
+            deny(context, &setting, denied, report, code, &error.to_string(), remedy);
+        } else {
+            edits.push(edit);
+        }
+    }
+    edits
+}
+
+/// The headers of an annotation of our own.
+fn own_headers(
+    context: &Context<'_>,
+    name: &str,
+    denied: &mut Option<String>,
+    report: &mut Report,
+) -> Vec<HeaderEdit> {
+    let Some(setting) = context.annotations.own(name) else { return Vec::new() };
+    let Ok(Value::Headers(lines)) = setting.parse() else { return Vec::new() };
+    let mut edits = Vec::with_capacity(lines.len());
+    for HeaderLine { name, value } in lines {
+        let edit = match value {
+            Some(value) => HeaderEdit::Set { name, value },
+            None => HeaderEdit::Remove { name },
+        };
+        match HeaderTemplate::compile(edit.clone()) {
+            Ok(_) => edits.push(edit),
+            Err(error) => {
+                let remedy = "use a header name that is free, and variables of nginx such as `$host`";
+                deny(context, &setting, denied, report, "header-invalid", &error.to_string(), remedy);
+            }
+        }
+    }
+    edits
+}

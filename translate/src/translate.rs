@@ -1,0 +1,114 @@
+//! The translation as a whole.
+
+use std::collections::BTreeMap;
+
+use ingress_wasm::config::{PluginConfig, SCHEMA_VERSION};
+
+use crate::annotations::AnnotationSet;
+use crate::backends::Backends;
+use crate::class::{Claim, claim};
+use crate::global;
+use crate::hosts::{Entrant, Hosts};
+use crate::objects::{Ingress, Snapshot};
+use crate::output::{Options, Translation};
+use crate::policies::{self, Policies};
+use crate::report::Report;
+
+/// Translates all objects. Never fails: what cannot be honoured is among the diagnostics.
+pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
+    let mut report = Report::default();
+    let defaults = global::read(snapshot, options, &mut report);
+    let mut policies = Policies::default();
+    let mut backends = Backends::new(snapshot, options, defaults.connect_timeout);
+    let mut hosts = Hosts::default();
+    let served = served(snapshot, options, &mut report);
+    for ingress in &served {
+        let annotations = AnnotationSet::of(ingress, None);
+        let context = policies::Context {
+            snapshot,
+            defaults: &defaults,
+            ingress,
+            annotations: &annotations,
+            denied: None,
+        };
+        let read = policies::read(&context, &mut policies, &mut report);
+        let position = policies.position(read.set.clone());
+        hosts.add(&Entrant { ingress, policies: &read, position }, &mut backends, &mut report);
+    }
+    let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
+    let hosts = hosts.finish(&mut policies, &mut report, &by_name);
+    let (sets, credentials, route_profiles) = policies.finish();
+    let mut config = PluginConfig {
+        version: SCHEMA_VERSION,
+        generation: String::new(),
+        global: defaults.global,
+        credentials,
+        policies: sets,
+        hosts,
+    };
+    config.generation = generation(&config);
+    let (diagnostics, rejected) = report.finish();
+    Translation {
+        config,
+        clusters: backends.finish(),
+        route_profiles,
+        default_profile: defaults.profile,
+        diagnostics,
+        rejected,
+    }
+}
+
+/// The Ingresses that are ours, oldest first; of the same age the greater `namespace/name` first, as
+/// ingress-nginx has it (`store.go`, `ListIngresses`).
+fn served<'s>(snapshot: &'s Snapshot, options: &Options, report: &mut Report) -> Vec<&'s Ingress> {
+    let mut served: Vec<&Ingress> = Vec::with_capacity(snapshot.ingresses.len());
+    for ingress in snapshot.ingresses.values() {
+        match claim(ingress, snapshot, options) {
+            Claim::Ours => served.push(ingress),
+            Claim::Theirs(diagnostic) | Claim::Nobodys(diagnostic) => report.add(diagnostic),
+        }
+    }
+    served.sort_by(|a, b| {
+        // An object that never was in a cluster is younger than any that was.
+        let age = |ingress: &Ingress| {
+            (ingress.metadata.creation_timestamp.is_empty(), ingress.metadata.creation_timestamp.clone())
+        };
+        age(a).cmp(&age(b)).then_with(|| b.metadata.name.to_string().cmp(&a.metadata.name.to_string()))
+    });
+    served
+}
+
+/// A name for the content: the FNV-1a hash of its JSON form.
+fn generation(config: &PluginConfig) -> String {
+    struct Fnv(u64);
+    impl std::io::Write for Fnv {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            for byte in bytes {
+                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
+    // Neither the sink nor these types can fail.
+    let _ = serde_json::to_writer(&mut hash, config);
+    format!("{:016x}", hash.0)
+}
+
+/// The ports of Services that Ingresses of ours name, for backends that stand in for them.
+pub fn referenced_backends(snapshot: &Snapshot, options: &Options) -> Vec<crate::output::ServicePortName> {
+    let mut names: BTreeMap<crate::output::ServicePortName, ()> = BTreeMap::new();
+    for ingress in served(snapshot, options, &mut Report::default()) {
+        let namespace = &ingress.metadata.name.namespace;
+        let paths =
+            ingress.rules.iter().flat_map(|rule| &rule.paths).filter_map(|path| path.backend.as_ref());
+        for backend in paths.chain(&ingress.default_backend) {
+            let service = crate::objects::ObjectName::new(namespace.clone(), backend.service.clone());
+            names.insert(crate::output::ServicePortName { service, port: backend.port.to_string() }, ());
+        }
+    }
+    names.into_keys().collect()
+}
