@@ -1,0 +1,140 @@
+//! Messages for people: short, with colour on a terminal.
+
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::process::ExitCode;
+
+use ingress_wasm_translate::diagnostic::{Diagnostic, Severity};
+
+use crate::cli::ColorChoice;
+
+/// Where messages go and how.
+#[derive(Debug, Clone, Copy)]
+pub struct Terminal {
+    color: bool,
+}
+
+/// The colours in use, as ANSI sequences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// Errors.
+    Red,
+    /// Warnings.
+    Yellow,
+    /// What went well.
+    Green,
+    /// Notes and labels.
+    Cyan,
+    /// What matters in a line.
+    Bold,
+    /// What matters less.
+    Dim,
+}
+
+impl Terminal {
+    /// Colour as the command line and the environment want it.
+    pub fn new(choice: ColorChoice) -> Self {
+        let color = match choice {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        };
+        Terminal { color }
+    }
+
+    /// For standard output, which may be a file while standard error is a terminal.
+    pub fn for_stdout(self) -> Self {
+        Terminal { color: self.color && std::io::stdout().is_terminal() }
+    }
+
+    /// Text in a colour.
+    pub fn paint(&self, style: Style, text: &str) -> String {
+        if !self.color {
+            return text.to_owned();
+        }
+        let code = match style {
+            Style::Red => "1;31",
+            Style::Yellow => "1;33",
+            Style::Green => "1;32",
+            Style::Cyan => "1;36",
+            Style::Bold => "1",
+            Style::Dim => "2",
+        };
+        format!("\x1b[{code}m{text}\x1b[0m")
+    }
+
+    /// Writes a line to standard error. A closed standard error is no reason to stop.
+    pub fn line(&self, text: &str) {
+        let _ = writeln!(std::io::stderr().lock(), "{text}");
+    }
+
+    /// Writes a line that begins with a verb, as cargo does.
+    pub fn progress(&self, verb: &str, text: &str) {
+        self.line(&format!("{} {text}", self.paint(Style::Green, &format!("{verb:>12}"))));
+    }
+
+    /// Writes an error that ends the command.
+    pub fn failure(&self, error: &anyhow::Error) {
+        self.line(&format!("{}: {error:#}", self.paint(Style::Red, "error")));
+    }
+
+    /// Writes diagnostics and a line that counts them.
+    pub fn diagnostics(&self, diagnostics: &[Diagnostic]) {
+        let mut text = String::new();
+        for diagnostic in diagnostics {
+            text.push_str(&self.diagnostic(diagnostic));
+        }
+        if !diagnostics.is_empty() {
+            let _ = writeln!(text, "{}", count(diagnostics));
+        }
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    /// A diagnostic, in the form of a compiler's message.
+    pub fn diagnostic(&self, diagnostic: &Diagnostic) -> String {
+        let style = match diagnostic.severity {
+            Severity::Error => Style::Red,
+            Severity::Warning => Style::Yellow,
+            Severity::Note => Style::Cyan,
+        };
+        let head = format!("{}[{}]", diagnostic.severity, diagnostic.code);
+        let mut text = format!("{}: {}\n", self.paint(style, &head), self.paint(Style::Bold, &diagnostic.consequence));
+        let mut field = |label: &str, value: String| {
+            let _ = writeln!(text, "  {} {value}", self.paint(Style::Cyan, label));
+        };
+        if let Some(source) = &diagnostic.source {
+            field("-->", source.to_string());
+        }
+        if let Some(object) = &diagnostic.object {
+            field("  = object:", object.to_string());
+        }
+        if !diagnostic.field.is_empty() {
+            let found = if diagnostic.found.is_empty() { String::new() } else { format!(" = {:?}", diagnostic.found) };
+            field("  = field: ", format!("{}{found}", diagnostic.field));
+        }
+        if !diagnostic.remedy.is_empty() {
+            field("  = help:  ", diagnostic.remedy.clone());
+        }
+        text.push('\n');
+        text
+    }
+
+    /// The exit status for what was found in the input.
+    pub fn exit_code(&self, diagnostics: &[Diagnostic]) -> ExitCode {
+        let errors = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+        if errors { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+}
+
+/// How many there are of each kind, in words.
+pub fn count(diagnostics: &[Diagnostic]) -> String {
+    let count = |severity, one: &str| {
+        let number = diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        let plural = if number == 1 { "" } else { "s" };
+        (number > 0).then(|| format!("{number} {one}{plural}"))
+    };
+    let kinds = [count(Severity::Error, "error"), count(Severity::Warning, "warning"), count(Severity::Note, "note")];
+    kinds.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
