@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use regex::bytes::Regex;
+use fancy_regex::Regex;
 use serde::{Deserialize, Deserializer};
 
 /// A case: what is loaded, what is sent, what is expected.
@@ -287,7 +287,7 @@ pub struct Matches {
     pub matches: Pattern,
 }
 
-/// A regular expression on bytes.
+/// A regular expression on text; look-around is allowed.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Pattern(pub Regex);
@@ -393,9 +393,9 @@ impl TryFrom<String> for ServicePort {
 }
 
 impl TryFrom<String> for Pattern {
-    type Error = regex::Error;
-    fn try_from(text: String) -> Result<Self, regex::Error> {
-        Regex::new(&text).map(Self)
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        Regex::new(&text).map(Self).map_err(|error| error.to_string())
     }
 }
 

@@ -9,7 +9,14 @@
 
 pub mod case;
 pub mod client;
+pub mod engine;
+pub mod envoy_engine;
+pub mod expect;
+pub mod group;
+pub mod jar;
+pub mod known;
 pub mod manifests;
 pub mod product;
+pub mod runner;
 pub mod site;
 pub mod tls;

@@ -232,7 +232,12 @@ fn end(process: &Process) {
     process.signal(Signal::TERM);
     let ended = |state: &State| state.status.filter(|_| state.closed == 2);
     if process.wait(END, ended).is_none() {
+        // Its children would outlive it: they are known only as long as it lives.
+        let children = descendants(process.pid.as_raw_nonzero().get());
         process.signal(Signal::KILL);
+        for pid in children.into_iter().filter_map(|(pid, _)| Pid::from_raw(pid)) {
+            let _ = kill_process(pid, Signal::KILL);
+        }
         process.wait(Duration::from_secs(2), ended);
     }
 }
@@ -348,10 +353,9 @@ mod tests {
 
     #[test]
     fn descendants_are_found_and_ended_with_their_parent() {
-        let product = shell(&format!("sh -c 'sleep 600; true' & {READY_LINE} wait; true")).unwrap();
+        let product = shell(&format!("sh -c 'sleep 20 & {READY_LINE} wait'; true")).unwrap();
         let found = descendants(product.pid());
-        let names: Vec<_> = found.iter().map(|(_, name)| name.as_str()).collect();
-        assert!(names.contains(&"sh"), "{names:?}");
+        assert_eq!(found.len(), 2, "a shell and its own child: {found:?}");
         for (pid, _) in found {
             let _ = kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL);
         }
