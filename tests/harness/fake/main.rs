@@ -49,6 +49,8 @@ fn serve(folder: &Path, fault: String) -> io::Result<()> {
     let table = Arc::new(table(folder, fault)?);
     let (http, https) = (TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?);
     println!("ready http={} https={}", http.local_addr()?, https.local_addr()?);
+    // It knows no TLS: such connections end at once.
+    std::thread::spawn(move || https.incoming().for_each(drop));
     for client in http.incoming() {
         let (client, table) = (client?, Arc::clone(&table));
         std::thread::spawn(move || {

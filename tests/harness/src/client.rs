@@ -14,8 +14,8 @@ use crate::tls::{self, TlsFacts, TlsStream, TlsTerms};
 /// How long a connection may take to come about.
 const CONNECT: Duration = Duration::from_secs(10);
 
-/// How long nothing may come. Cases wait for seconds; a minute means that nobody will answer.
-const SILENCE: Duration = Duration::from_secs(60);
+/// How long nothing may come. Cases wait for seconds; half a minute means that nobody will answer.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Where and how to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]

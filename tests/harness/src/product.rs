@@ -54,7 +54,12 @@ pub struct Product {
     pub http: SocketAddr,
     /// Where it serves HTTPS.
     pub https: SocketAddr,
+    /// Where Envoy's administration interface is, if the product tells.
+    pub admin: Option<SocketAddr>,
 }
+
+/// What the ready line tells.
+type Addresses = (SocketAddr, SocketAddr, Option<SocketAddr>);
 
 /// What the threads that watch the process tell.
 #[derive(Debug)]
@@ -149,7 +154,7 @@ impl Product {
             }
         });
         let failed = match ready {
-            Some(Ok((http, https))) => return Ok(Self { process, http, https }),
+            Some(Ok((http, https, admin))) => return Ok(Self { process, http, https, admin }),
             Some(Err(error)) => error,
             None => format!("it was not ready after {} s", READY.as_secs()),
         };
@@ -198,6 +203,28 @@ impl Product {
                 self.process.tail()
             )
         })
+    }
+
+    /// Waits until each of these texts is somewhere on standard error.
+    ///
+    /// # Errors
+    ///
+    /// Names the texts that did not come in time; with the end of standard error.
+    pub fn wait_all_on_stderr(&self, parts: &[&str], timeout: Duration) -> Result<(), String> {
+        let missing = |state: &State| -> Vec<String> {
+            let has = |part: &str| state.stderr.iter().any(|line| line.contains(part));
+            parts.iter().filter(|part| !has(part)).map(|part| (*part).to_owned()).collect()
+        };
+        match self.process.wait(timeout, |state| missing(state).is_empty().then_some(())) {
+            Some(()) => Ok(()),
+            None => {
+                let missing = missing(&self.process.lock());
+                Err(format!(
+                    "{missing:?} did not come in {timeout:?}; standard error:\n{}",
+                    self.process.tail()
+                ))
+            }
+        }
     }
 
     /// What is on standard error so far.
@@ -272,10 +299,11 @@ fn watch(mut child: Child) -> io::Result<Arc<Process>> {
     Ok(process)
 }
 
-/// The addresses in `ready http=ADDRESS https=ADDRESS`.
-fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+/// The addresses in `ready http=ADDRESS https=ADDRESS`, and `admin=ADDRESS` if that is there too.
+fn addresses(line: &str) -> Option<Addresses> {
     let value = |key: &str| line.split(' ').find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
-    Some((value("http")?.parse().ok()?, value("https")?.parse().ok()?))
+    let admin = value("admin").and_then(|address| address.parse().ok());
+    Some((value("http")?.parse().ok()?, value("https")?.parse().ok()?, admin))
 }
 
 /// The numbers of the processes that have this one as an ancestor, with their command names.
@@ -329,6 +357,7 @@ mod tests {
         let product =
             shell(&format!("{READY_LINE} echo trouble >&2; echo reloaded 2; exec sleep 600")).unwrap();
         assert_eq!((product.http.port(), product.https.port()), (1, 2));
+        assert_eq!(product.admin.unwrap().port(), 3);
         product.wait_stderr(&["TROUBLE"], Duration::from_secs(10)).unwrap();
         assert_eq!(product.wait_stdout(1, "reloaded", Duration::from_secs(10)).unwrap(), "reloaded 2");
         let error = product.wait_stdout(2, "reloaded", Duration::from_millis(1)).unwrap_err();

@@ -237,3 +237,91 @@ fn reached(session: &mut dyn Session, member: &Member) -> Vec<String> {
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::case::{Ability, parse};
+    use crate::engine::{Answer, Arrived};
+
+    /// Answers everything with this status and reaches nobody.
+    struct Always(u16);
+
+    impl Engine for Always {
+        fn name(&self) -> &'static str {
+            "always"
+        }
+        fn abilities(&self) -> BTreeSet<Ability> {
+            BTreeSet::new()
+        }
+        fn start(&self, _: &Group) -> Result<Box<dyn Running>, String> {
+            assert_ne!(self.0, 0, "an engine that fails by itself");
+            Ok(Box::new(Always(self.0)))
+        }
+    }
+
+    impl Running for Always {
+        fn session<'a>(&'a self, _: &'a Case) -> Box<dyn Session + 'a> {
+            Box::new(Always(self.0))
+        }
+        fn said_about(&self, _: &Case) -> Vec<String> {
+            Vec::new()
+        }
+    }
+
+    impl Session for Always {
+        fn forget(&mut self) {}
+        fn send(&mut self, _: &Request) -> Vec<Result<Answer, String>> {
+            let response = crate::client::Response { status: self.0, headers: Vec::new(), body: Vec::new() };
+            vec![Ok(Answer { response: Some(response), ..Answer::default() })]
+        }
+        fn received(&mut self, _: &str) -> Vec<Arrived> {
+            Vec::new()
+        }
+        fn wait_received(&mut self, _: &str, _: usize) -> Vec<Arrived> {
+            Vec::new()
+        }
+    }
+
+    /// Passed, failed and ignored tests with the case `one` expecting 200 and `two` needing an ability.
+    fn totals(status: u16, known: &str) -> (u64, u64, u64) {
+        let case = |name: &str, needs: &str| {
+            format!(
+                "- {{name: {name}, source: s, area: x, needs: [{needs}], manifests: '', \
+                 requests: [{{url: 'http://{name}/', expect: {{status: 200}}}}]}}\n"
+            )
+        };
+        let cases = parse(&format!("{}{}", case("one", ""), case("two", "digest"))).unwrap();
+        let files = vec![CaseFile { path: "a.yaml".into(), cases }];
+        let list =
+            std::env::temp_dir().join(format!("known-{}-{status}-{}.toml", std::process::id(), known.len()));
+        std::fs::write(&list, known).unwrap();
+        let known = Known::load(&list).unwrap();
+        std::fs::remove_file(&list).unwrap();
+        let arguments = Arguments { quiet: true, ..Arguments::default() };
+        let trials = trials(&arguments, &[Arc::new(Always(status))], files, &known, true);
+        let conclusion = libtest_mimic::run(&arguments, trials);
+        (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored)
+    }
+
+    #[test]
+    fn outcomes_and_the_list_of_known_gaps() {
+        let gap = |case: &str, engine: &str| {
+            format!("[[known]]\ncase = '{case}'\nengine = '{engine}'\nreason = 'because'\n")
+        };
+        // The check of the list itself is a test as well.
+        let cases = [
+            (200, String::new(), (2, 0, 1)),
+            (404, String::new(), (1, 1, 1)),
+            (404, gap("one", "always"), (2, 0, 1)),
+            (200, gap("one", "always"), (1, 1, 1)),
+            (200, gap("nobody", "always"), (1, 1, 1)),
+            (200, gap("one", "nobody"), (1, 1, 1)),
+            (200, gap("two", "always"), (2, 0, 1)),
+            (0, String::new(), (1, 1, 1)),
+        ];
+        for (status, known, expected) in cases {
+            assert_eq!(totals(status, &known), expected, "{status} with {known:?}");
+        }
+    }
+}
