@@ -88,8 +88,9 @@ fn spoil_and_repair(spoilt: &str, report: &[&str]) -> Result<(), String> {
         serve_files(&backends(), &[("site.yaml", &ingress("web", "web", &[])), ("rest.yaml", &rest)])?;
     assert_eq!(service(&served)?.as_deref(), Some("web"));
     let write = |name: &str, text: &str| served.site.write(name, text).map_err(|error| error.to_string());
+    let mark = served.product.stderr_mark();
     write("site.yaml", spoilt)?;
-    served.product.wait_all_on_stderr(report, SOON)?;
+    served.product.wait_all_on_stderr(mark, report, SOON)?;
     // A change elsewhere must go through, and must not bring the bad version in.
     let mark = served.product.stdout_mark();
     write("rest.yaml", &ingress("rest", "web", &[]))?;
@@ -111,7 +112,9 @@ pub fn object_that_becomes_invalid_keeps_serving() -> Result<(), String> {
 }
 
 pub fn file_that_becomes_unreadable_keeps_serving() -> Result<(), String> {
-    let spoilt = ingress("web", "alt", &[]) + "---\nkind: [Ingress\n";
+    let good = ingress("web", "alt", &[]);
+    let spoilt = good.replace("spec:", "spec: [");
+    assert_ne!(spoilt, good);
     spoil_and_repair(&spoilt, &["site.yaml"])
 }
 
@@ -154,7 +157,7 @@ pub fn mistakes_are_named_and_the_rest_serves() -> Result<(), String> {
     ];
     for report in &reports {
         let parts: Vec<_> = report.iter().map(String::as_str).collect();
-        served.product.wait_all_on_stderr(&parts, SOON)?;
+        served.product.wait_all_on_stderr(0, &parts, SOON)?;
     }
     expect_status(&served.get("locked.example", "/")?, 503, "a protection that cannot be honoured")?;
     assert_ne!(

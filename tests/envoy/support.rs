@@ -100,7 +100,8 @@ pub fn expect_status(response: &Response, status: u16, what: &str) -> Result<(),
     if response.status == status {
         return Ok(());
     }
-    Err(format!("{what}: expected {status}, got {}: {}", response.status, response.text()))
+    let body: String = response.text().chars().take(500).collect();
+    Err(format!("{what}: expected {status}, got {}: {body}", response.status))
 }
 
 /// Looks again and again until a condition holds that nothing tells of.

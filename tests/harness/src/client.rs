@@ -500,7 +500,8 @@ mod tests {
 
     #[test]
     fn answers_are_read_to_their_end() {
-        let cases: &[(&str, &str, Result<(u16, &str), io::ErrorKind>)] = &[
+        type Read = Result<(u16, &'static str), io::ErrorKind>;
+        let cases: &[(&str, &str, Read)] = &[
             ("GET", "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcdef", Ok((200, "abc"))),
             (
                 "GET",

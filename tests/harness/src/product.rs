@@ -205,14 +205,20 @@ impl Product {
         })
     }
 
-    /// Waits until each of these texts is somewhere on standard error.
+    /// How many lines there are on standard error so far: a mark for
+    /// [`wait_all_on_stderr`](Self::wait_all_on_stderr).
+    pub fn stderr_mark(&self) -> usize {
+        self.process.lock().stderr.len()
+    }
+
+    /// Waits until each of these texts is somewhere on standard error, after the first `mark` lines.
     ///
     /// # Errors
     ///
     /// Names the texts that did not come in time; with the end of standard error.
-    pub fn wait_all_on_stderr(&self, parts: &[&str], timeout: Duration) -> Result<(), String> {
+    pub fn wait_all_on_stderr(&self, mark: usize, parts: &[&str], timeout: Duration) -> Result<(), String> {
         let missing = |state: &State| -> Vec<String> {
-            let has = |part: &str| state.stderr.iter().any(|line| line.contains(part));
+            let has = |part: &str| state.stderr.iter().skip(mark).any(|line| line.contains(part));
             parts.iter().filter(|part| !has(part)).map(|part| (*part).to_owned()).collect()
         };
         match self.process.wait(timeout, |state| missing(state).is_empty().then_some(())) {
@@ -360,6 +366,8 @@ mod tests {
         assert_eq!(product.admin.unwrap().port(), 3);
         product.wait_stderr(&["TROUBLE"], Duration::from_secs(10)).unwrap();
         assert_eq!(product.wait_stdout(1, "reloaded", Duration::from_secs(10)).unwrap(), "reloaded 2");
+        product.wait_all_on_stderr(0, &["tro", "uble"], Duration::from_secs(10)).unwrap();
+        assert!(product.wait_all_on_stderr(1, &["tro"], Duration::from_millis(1)).is_err());
         let error = product.wait_stdout(2, "reloaded", Duration::from_millis(1)).unwrap_err();
         assert!(error.contains("trouble"), "{error}");
         let pid = product.pid();
