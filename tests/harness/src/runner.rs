@@ -293,12 +293,12 @@ mod tests {
         };
         let cases = parse(&format!("{}{}", case("one", ""), case("two", "digest"))).unwrap();
         let files = vec![CaseFile { path: "a.yaml".into(), cases }];
-        let list =
-            std::env::temp_dir().join(format!("known-{}-{status}-{}.toml", std::process::id(), known.len()));
+        let folder = tempfile::tempdir().unwrap();
+        let (list, log) = (folder.path().join("known.toml"), folder.path().join("log"));
         std::fs::write(&list, known).unwrap();
         let known = Known::load(&list).unwrap();
-        std::fs::remove_file(&list).unwrap();
-        let arguments = Arguments { quiet: true, ..Arguments::default() };
+        let logfile = Some(log.to_string_lossy().into_owned());
+        let arguments = Arguments { logfile, ..Arguments::default() };
         let trials = trials(&arguments, &[Arc::new(Always(status))], files, &known, true);
         let conclusion = libtest_mimic::run(&arguments, trials);
         (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored)
