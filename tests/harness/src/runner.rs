@@ -40,19 +40,45 @@ pub fn main(engines: Vec<Arc<dyn Engine>>) -> Conclusion {
         }
     };
     let complete = by_hand.is_none();
-    let trials = trials(&arguments, &engines, files, &known, complete);
-    libtest_mimic::run(&arguments, trials)
+    run(&arguments, &engines, files, &known, complete)
 }
 
-/// The tests for these cases. Those that the arguments ask for have begun to run when this returns.
-/// `complete`: the files are all there are, so that the list of known gaps can be checked against them.
-pub fn trials(
+/// Runs the cases that the arguments ask for. `complete`: the files are all there are, so that the list of
+/// known gaps can be checked against them.
+pub fn run(
     arguments: &Arguments,
     engines: &[Arc<dyn Engine>],
     files: Vec<CaseFile>,
     known: &Known,
     complete: bool,
-) -> Vec<Trial> {
+) -> Conclusion {
+    let (trials, queue) = prepare(arguments, engines, files, known, complete);
+    let queue = Mutex::new(queue);
+    let work = || {
+        loop {
+            let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+            let Some(job) = job else { return };
+            // A test that is still waiting for its outcome learns of a panic from the dropped sender.
+            let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
+        }
+    };
+    // The scope ends when the last group has been put away: the last outcome is known before that.
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE.min(arguments.test_threads.unwrap_or(AT_ONCE)) {
+            scope.spawn(work);
+        }
+        libtest_mimic::run(arguments, trials)
+    })
+}
+
+/// The tests, and the groups that bring about their outcomes.
+fn prepare(
+    arguments: &Arguments,
+    engines: &[Arc<dyn Engine>],
+    files: Vec<CaseFile>,
+    known: &Known,
+    complete: bool,
+) -> (Vec<Trial>, VecDeque<Job>) {
     let mut trials = Vec::new();
     let mut queue = VecDeque::new();
     for engine in engines {
@@ -85,19 +111,7 @@ pub fn trials(
             names => Err(format!("no such case or engine: {}", names.join(", ")).into()),
         }));
     }
-    let queue = Arc::new(Mutex::new(queue));
-    for _ in 0..AT_ONCE.min(arguments.test_threads.unwrap_or(AT_ONCE)) {
-        let queue = Arc::clone(&queue);
-        std::thread::spawn(move || {
-            loop {
-                let job = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-                let Some(job) = job else { return };
-                // A test that is still waiting for its outcome learns of a panic from the dropped sender.
-                let _ = catch_unwind(AssertUnwindSafe(|| job.run()));
-            }
-        });
-    }
-    trials
+    (trials, queue)
 }
 
 /// The test of one case on one engine; its outcome comes through the channel.
@@ -299,8 +313,7 @@ mod tests {
         let known = Known::load(&list).unwrap();
         let logfile = Some(log.to_string_lossy().into_owned());
         let arguments = Arguments { logfile, ..Arguments::default() };
-        let trials = trials(&arguments, &[Arc::new(Always(status))], files, &known, true);
-        let conclusion = libtest_mimic::run(&arguments, trials);
+        let conclusion = run(&arguments, &[Arc::new(Always(status))], files, &known, true);
         (conclusion.num_passed, conclusion.num_failed, conclusion.num_ignored)
     }
 

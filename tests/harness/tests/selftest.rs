@@ -126,11 +126,21 @@ fn what_does_not_start_says_why() {
     assert_eq!(engine.start(&groups[0]).err().unwrap(), "the product is not built");
 }
 
-/// Runs the conformance tests as cargo would, with these cases and this fault.
+/// The arguments of all processes that name this folder.
+fn processes_in(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().path().join("cmdline"));
+    let lines =
+        entries.filter_map(|path| Some(String::from_utf8_lossy(&std::fs::read(path).ok()?).into_owned()));
+    lines.filter(|line| line.contains(&*folder.to_string_lossy())).collect()
+}
+
+/// Runs the conformance tests as cargo would, with these cases and this fault; nothing may be left of them.
 fn conformance(cases: &str, fault: &str, arguments: &[&str]) -> (Output, String) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cases.yaml");
     std::fs::write(&path, cases).unwrap();
+    let temporary = folder.path().join("tmp");
+    std::fs::create_dir(&temporary).unwrap();
     // Test executables lie side by side; this one knows where it lies.
     let executable = std::env::current_exe().unwrap();
     let beside = std::fs::read_dir(executable.parent().unwrap()).unwrap();
@@ -144,8 +154,11 @@ fn conformance(cases: &str, fault: &str, arguments: &[&str]) -> (Output, String)
         .args(arguments)
         .env("INGRESS_WASM_CASES", &path)
         .env("INGRESS_WASM_BIN", fake(folder.path(), fault))
+        .env("TMPDIR", &temporary)
         .output()
         .unwrap();
+    assert_eq!(processes_in(&temporary), [""; 0], "processes are left");
+    assert_eq!(std::fs::read_dir(&temporary).unwrap().count(), 0, "files are left");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     (output, text)
 }
