@@ -64,7 +64,7 @@ pub fn run(
     };
     // The scope ends when the last group has been put away: the last outcome is known before that.
     std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE.min(arguments.test_threads.unwrap_or(AT_ONCE)) {
+        for _ in 0..arguments.test_threads.unwrap_or(AT_ONCE).clamp(1, AT_ONCE) {
             scope.spawn(work);
         }
         libtest_mimic::run(arguments, trials)
