@@ -1,0 +1,50 @@
+//! End-to-end tests of what no single case can say: through `ingress-wasm run` and a real Envoy, one named
+//! test each.
+//!
+//!     cargo test -p ingress-wasm-tests --test envoy                    all
+//!     cargo test -p ingress-wasm-tests --test envoy -- websocket       by name
+//!
+//! `INGRESS_WASM_BIN` names another binary of the product, `ENVOY` another Envoy.
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+#[path = "envoy/changes.rs"]
+mod changes;
+#[path = "envoy/process.rs"]
+mod process;
+#[path = "envoy/support.rs"]
+mod support;
+#[path = "envoy/traffic.rs"]
+mod traffic;
+
+/// A test that panics or gives an error has failed.
+type Test = fn() -> Result<(), String>;
+
+fn main() -> ExitCode {
+    let tests: &[(&str, Test)] = &[
+        ("websocket_upgrade_passes_and_echoes", traffic::websocket_upgrade_passes_and_echoes),
+        ("declared_body_over_the_limit_is_refused", traffic::declared_body_over_the_limit_is_refused),
+        ("chunked_body_over_the_limit_is_refused", traffic::chunked_body_over_the_limit_is_refused),
+        ("responses_are_streamed", traffic::responses_are_streamed),
+        ("proxy_header_is_dropped", traffic::proxy_header_is_dropped),
+        ("private_headers_of_clients_have_no_effect", traffic::private_headers_of_clients_have_no_effect),
+        ("dead_endpoint_is_a_bad_gateway", traffic::dead_endpoint_is_a_bad_gateway),
+        ("no_endpoints_is_service_unavailable", traffic::no_endpoints_is_service_unavailable),
+        ("unknown_host_is_not_found", traffic::unknown_host_is_not_found),
+        ("basic_auth_knows_three_hashes", traffic::basic_auth_knows_three_hashes),
+        ("read_timeout_is_between_bytes", traffic::read_timeout_is_between_bytes),
+        (
+            "changed_file_is_live_without_a_failed_request",
+            changes::changed_file_is_live_without_a_failed_request,
+        ),
+        ("object_that_becomes_invalid_keeps_serving", changes::object_that_becomes_invalid_keeps_serving),
+        ("file_that_becomes_unreadable_keeps_serving", changes::file_that_becomes_unreadable_keeps_serving),
+        ("mistakes_are_named_and_the_rest_serves", changes::mistakes_are_named_and_the_rest_serves),
+        ("killed_envoy_comes_back", process::killed_envoy_comes_back),
+        ("end_leaves_nothing_behind", process::end_leaves_nothing_behind),
+    ];
+    let trials = tests.iter().map(|(name, test)| Trial::test(*name, || test().map_err(Into::into)));
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
