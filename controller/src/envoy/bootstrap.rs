@@ -162,6 +162,7 @@ fn common(node_id: &str, admin: Option<&Admin>) -> bootstrap::Bootstrap {
             stats_matcher: Some(left_out()),
             ..metrics::StatsConfig::default()
         }),
+        layered_runtime: Some(runtime()),
         overload_manager: Some(overload::OverloadManager {
             resource_monitors: vec![overload::ResourceMonitor {
                 name: "envoy.resource_monitors.global_downstream_max_connections".to_owned(),
@@ -174,6 +175,24 @@ fn common(node_id: &str, admin: Option<&Admin>) -> bootstrap::Bootstrap {
             ..overload::OverloadManager::default()
         }),
         ..bootstrap::Bootstrap::default()
+    }
+}
+
+/// Envoy refuses expressions that compile to more than 100 instructions unless told otherwise; the one for
+/// upgrades has some 500.
+fn runtime() -> bootstrap::LayeredRuntime {
+    use bootstrap::runtime_layer::LayerSpecifier;
+
+    let field = |name: &str| {
+        let value = pb::Value { kind: Some(pb::Kind::NumberValue(1000.0)) };
+        (name.to_owned(), value)
+    };
+    let fields = ["re2.max_program_size.error_level", "re2.max_program_size.warn_level"].map(field).into();
+    bootstrap::LayeredRuntime {
+        layers: vec![bootstrap::RuntimeLayer {
+            name: "static".to_owned(),
+            layer_specifier: Some(LayerSpecifier::StaticLayer(pb::Struct { fields })),
+        }],
     }
 }
 

@@ -110,11 +110,8 @@ fn http_1() -> Any {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
-    let http_1 = core::Http1ProtocolOptions {
-        enable_trailers: true,
-        allow_custom_methods: true,
-        ..core::Http1ProtocolOptions::default()
-    };
+    let http_1 =
+        core::Http1ProtocolOptions { enable_trailers: true, ..core::Http1ProtocolOptions::default() };
     pack_any(upstream_http::HttpProtocolOptions {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             idle_timeout: duration(KEEP_ALIVE),

@@ -83,7 +83,6 @@ pub(super) fn connection_manager(kind: Kind, port: &str, source: &Source) -> hcm
             // Envoy has no request without a host; `_` is the name of nginx's default server.
             default_host_for_http_10: "_".to_owned(),
             enable_trailers: true,
-            allow_custom_methods: true,
             ignore_http_11_upgrade: vec![upgrades::ignored()],
             ..core::Http1ProtocolOptions::default()
         }),

@@ -21,7 +21,9 @@ pub(super) use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as
 pub(super) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 pub(super) use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
 pub(super) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_inputs;
-pub(super) use envoy_types::pb::google::protobuf::{Any, BoolValue, Duration, StringValue, UInt32Value};
+pub(super) use envoy_types::pb::google::protobuf::{
+    Any, BoolValue, Duration, StringValue, Struct, UInt32Value, Value, value::Kind,
+};
 pub(super) use envoy_types::pb::xds::core::v3 as xds_core;
 pub(super) use envoy_types::pb::xds::r#type::matcher::v3 as matcher;
 pub(super) use envoy_types::util::pack_any;
