@@ -31,7 +31,8 @@ impl fmt::Display for Generation {
 pub enum Outcome {
     /// Every connected Envoy holds it, one at least.
     Live,
-    /// An Envoy refused some of it. The last accepted set serves, with the endpoints of this one.
+    /// An Envoy refused some of it. The last accepted set serves, with the endpoints of this one; whatever
+    /// else Envoy took of it is taken back.
     Rejected(Vec<Rejection>),
     /// Another set was published before this one was live.
     Superseded,
@@ -189,22 +190,21 @@ impl Task {
 
     /// Takes a set live, or back. Can be dropped at any point: the next set starts from where it was.
     async fn make_live(&mut self, generation: Generation, set: ResourceSet) {
-        let outcome = match self.steps(generation, &set, true).await {
+        match self.steps(generation, &set, true).await {
             Step::Done => {
                 self.accepted = Some(set);
                 let _ = self.events.send(XdsEvent::Live(generation));
-                Outcome::Live
+                self.finish.send_replace(Some((generation, Outcome::Live)));
             }
             Step::Rejected(rejections) => {
+                self.finish.send_replace(Some((generation, Outcome::Rejected(rejections))));
                 if let Some(accepted) = self.accepted.take() {
                     let accepted = accepted.with_endpoints_of(&set);
                     self.accepted = Some(accepted.clone());
                     self.steps(generation, &accepted, false).await;
                 }
-                Outcome::Rejected(rejections)
             }
-        };
-        self.finish.send_replace(Some((generation, outcome)));
+        }
     }
 
     /// From the present snapshot to `set`. On the way back (`strict` is false) refusals do not stop it.

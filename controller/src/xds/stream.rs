@@ -63,6 +63,8 @@ struct Subscription {
 enum Told {
     Version(Arc<str>),
     Absent,
+    /// A version that it was sent together with others it refused: it may have kept this one.
+    Unknown,
 }
 
 #[derive(Debug)]
@@ -223,7 +225,7 @@ impl Subscription {
             in_flight.resources.iter().filter(|(name, _)| error.message.contains(&**name)).cloned().collect();
         let by_suspicion = blamed.is_empty() && in_flight.resources.len() > 1;
         for (name, _) in &in_flight.resources {
-            self.told.remove(name);
+            self.told.insert(Arc::clone(name), Told::Unknown);
         }
         let blamed = if blamed.is_empty() { in_flight.resources } else { blamed };
         let names = blamed.iter().map(|(name, _)| name.to_string()).collect();
