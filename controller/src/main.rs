@@ -1,1 +1,5 @@
-fn main() {}
+//! The command `ingress-wasm`.
+
+fn main() -> std::process::ExitCode {
+    ingress_wasm_controller::cli::main()
+}

@@ -1,0 +1,175 @@
+//! Clusters and their endpoints.
+//!
+//! Deliberately knows nothing of which requests go where.
+
+use std::time::Duration;
+
+use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints};
+
+use super::pb::{
+    Any, ads, boolean, cluster, core, duration, endpoint, number, pack_any, seconds, tcp, upstream_http,
+};
+
+/// How long a connection to a backend may lie unused: ingress-nginx `upstream-keepalive-timeout`.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// How much of a body one connection holds back while the other side is slow, in bytes.
+pub(super) const BUFFER: u32 = 256 * 1024;
+
+/// How long Envoy waits for the endpoints of a cluster before it serves without.
+const ENDPOINTS_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Where a cluster gets its endpoints from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Discovery {
+    /// The xDS server.
+    Eds,
+    /// The cluster itself.
+    Inline,
+}
+
+/// A cluster of a translation.
+pub(super) fn cluster(name: &str, settings: &Cluster, discovery: Discovery) -> cluster::Cluster {
+    use cluster::cluster::{
+        ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
+    };
+
+    let mut message = cluster::Cluster {
+        name: name.to_owned(),
+        connect_timeout: duration(settings.connect_timeout),
+        per_connection_buffer_limit_bytes: number(BUFFER),
+        lb_policy: LbPolicy::RoundRobin.into(),
+        circuit_breakers: Some(without_limits()),
+        typed_extension_protocol_options: [(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
+            http_1(),
+        )]
+        .into(),
+        ..cluster::Cluster::default()
+    };
+    let (kind, assignment) = match &settings.endpoints {
+        Endpoints::Addresses(_) if discovery == Discovery::Eds => {
+            message.eds_cluster_config = Some(EdsClusterConfig {
+                eds_config: Some(ads(ENDPOINTS_PATIENCE)),
+                service_name: name.to_owned(),
+            });
+            (DiscoveryType::Eds, None)
+        }
+        Endpoints::Addresses(addresses) => (DiscoveryType::Static, Some(assignment(name, addresses))),
+        Endpoints::Name(named) => {
+            message.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
+            (DiscoveryType::StrictDns, Some(assignment(name, std::slice::from_ref(named))))
+        }
+    };
+    message.load_assignment = assignment;
+    message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
+    message
+}
+
+/// The endpoints of the cluster `name`, all of one weight.
+pub(super) fn assignment(name: &str, endpoints: &[Endpoint]) -> endpoint::ClusterLoadAssignment {
+    use endpoint::lb_endpoint::HostIdentifier;
+
+    let lb_endpoints = endpoints
+        .iter()
+        .map(|Endpoint { address, port }| endpoint::LbEndpoint {
+            host_identifier: Some(HostIdentifier::Endpoint(endpoint::Endpoint {
+                address: Some(tcp(address.clone(), *port)),
+                ..endpoint::Endpoint::default()
+            })),
+            ..endpoint::LbEndpoint::default()
+        })
+        .collect();
+    endpoint::ClusterLoadAssignment {
+        cluster_name: name.to_owned(),
+        endpoints: vec![endpoint::LocalityLbEndpoints {
+            lb_endpoints,
+            ..endpoint::LocalityLbEndpoints::default()
+        }],
+        ..endpoint::ClusterLoadAssignment::default()
+    }
+}
+
+/// nginx limits neither connections nor requests towards a backend.
+fn without_limits() -> cluster::CircuitBreakers {
+    cluster::CircuitBreakers {
+        thresholds: vec![cluster::circuit_breakers::Thresholds {
+            priority: core::RoutingPriority::Default.into(),
+            max_connections: number(u32::MAX),
+            max_pending_requests: number(u32::MAX),
+            max_requests: number(u32::MAX),
+            max_retries: number(u32::MAX),
+            ..cluster::circuit_breakers::Thresholds::default()
+        }],
+        ..cluster::CircuitBreakers::default()
+    }
+}
+
+/// HTTP/1.1 towards backends, as nginx speaks it.
+fn http_1() -> Any {
+    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
+    use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+
+    let http_1 =
+        core::Http1ProtocolOptions { enable_trailers: true, ..core::Http1ProtocolOptions::default() };
+    pack_any(upstream_http::HttpProtocolOptions {
+        common_http_protocol_options: Some(core::HttpProtocolOptions {
+            idle_timeout: duration(KEEP_ALIVE),
+            ..core::HttpProtocolOptions::default()
+        }),
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::HttpProtocolOptions(http_1)),
+        })),
+        ..upstream_http::HttpProtocolOptions::default()
+    })
+}
+
+/// The cluster that reaches the xDS server.
+pub(super) fn xds_cluster(name: &str, address: core::Address) -> cluster::Cluster {
+    use cluster::cluster::{ClusterDiscoveryType, DiscoveryType};
+    use endpoint::lb_endpoint::HostIdentifier;
+    use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
+    use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
+
+    let options = upstream_http::HttpProtocolOptions {
+        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
+            protocol_config: Some(ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions {
+                // Notices a server that is gone without having said so.
+                connection_keepalive: Some(core::KeepaliveSettings {
+                    interval: seconds(30),
+                    timeout: seconds(10),
+                    ..core::KeepaliveSettings::default()
+                }),
+                ..core::Http2ProtocolOptions::default()
+            })),
+        })),
+        ..upstream_http::HttpProtocolOptions::default()
+    };
+    cluster::Cluster {
+        name: name.to_owned(),
+        connect_timeout: seconds(1),
+        cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Static.into())),
+        load_assignment: Some(endpoint::ClusterLoadAssignment {
+            cluster_name: name.to_owned(),
+            endpoints: vec![endpoint::LocalityLbEndpoints {
+                lb_endpoints: vec![endpoint::LbEndpoint {
+                    host_identifier: Some(HostIdentifier::Endpoint(endpoint::Endpoint {
+                        address: Some(address),
+                        ..endpoint::Endpoint::default()
+                    })),
+                    ..endpoint::LbEndpoint::default()
+                }],
+                ..endpoint::LocalityLbEndpoints::default()
+            }],
+            ..endpoint::ClusterLoadAssignment::default()
+        }),
+        typed_extension_protocol_options: [(
+            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
+            pack_any(options),
+        )]
+        .into(),
+        track_cluster_stats: None,
+        wait_for_warm_on_init: boolean(true),
+        ..cluster::Cluster::default()
+    }
+}

@@ -1,0 +1,151 @@
+//! The HTTP connection manager, set up so that it is as transparent as nginx's proxy: nothing of a request
+//! or an answer is changed but by the filter.
+
+use super::listeners::Kind;
+use super::local_reply::local_replies;
+use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, FILTER, PROFILE_HEADER, ROUTES};
+use super::pb::{
+    Any, ads, boolean, core, duration, early, hcm, mutation, number, pack_any, route, router, seconds,
+};
+use super::upgrades;
+
+use std::time::Duration;
+
+/// Where the parts of a connection manager come from that change while it serves.
+pub(super) enum Source {
+    /// The xDS server.
+    Ads,
+    /// The configuration itself.
+    Inline {
+        /// The route configuration.
+        routes: Box<route::RouteConfiguration>,
+        /// The filter.
+        filter: Any,
+    },
+}
+
+/// The connection manager of one listener. `port` is how the filter is told the listener's port.
+pub(super) fn connection_manager(kind: Kind, port: &str, source: &Source) -> hcm::HttpConnectionManager {
+    use hcm::http_connection_manager as manager;
+    use hcm::http_filter::ConfigType;
+
+    let wait = ads(Duration::ZERO);
+    let (routes, filter) = match source {
+        Source::Ads => (
+            manager::RouteSpecifier::Rds(hcm::Rds {
+                config_source: Some(wait.clone()),
+                route_config_name: ROUTES.to_owned(),
+            }),
+            // No default: until the first configuration is here, the listener does not take connections.
+            ConfigType::ConfigDiscovery(core::ExtensionConfigSource {
+                config_source: Some(wait),
+                type_urls: vec!["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm".to_owned()],
+                ..core::ExtensionConfigSource::default()
+            }),
+        ),
+        Source::Inline { routes, filter } => (
+            manager::RouteSpecifier::RouteConfig((**routes).clone()),
+            ConfigType::TypedConfig(filter.clone()),
+        ),
+    };
+    let idle = if kind == Kind::Probe { 0 } else { 60 };
+    hcm::HttpConnectionManager {
+        codec_type: manager::CodecType::Auto.into(),
+        stat_prefix: kind.name().to_owned(),
+        route_specifier: Some(routes),
+        http_filters: vec![
+            hcm::HttpFilter {
+                name: FILTER.to_owned(),
+                config_type: Some(filter),
+                ..hcm::HttpFilter::default()
+            },
+            hcm::HttpFilter {
+                name: "envoy.filters.http.router".to_owned(),
+                config_type: Some(ConfigType::TypedConfig(pack_any(router::Router {
+                    suppress_envoy_headers: true,
+                    ..router::Router::default()
+                }))),
+                ..hcm::HttpFilter::default()
+            },
+        ],
+        common_http_protocol_options: Some(core::HttpProtocolOptions {
+            // nginx `keepalive_timeout` of ingress-nginx; probes keep their connections.
+            idle_timeout: seconds(if kind == Kind::Probe { 0 } else { 75 }),
+            // nginx limits the size of a request's headers, not their number.
+            max_headers_count: number(1000),
+            headers_with_underscores_action: core::http_protocol_options::HeadersWithUnderscoresAction::Allow
+                .into(),
+            ..core::HttpProtocolOptions::default()
+        }),
+        http_protocol_options: Some(core::Http1ProtocolOptions {
+            allow_absolute_url: boolean(true),
+            accept_http_10: true,
+            // Envoy has no request without a host; `_` is the name of nginx's default server.
+            default_host_for_http_10: "_".to_owned(),
+            enable_trailers: true,
+            ignore_http_11_upgrade: vec![upgrades::ignored()],
+            ..core::Http1ProtocolOptions::default()
+        }),
+        http2_protocol_options: Some(core::Http2ProtocolOptions {
+            // nginx `http2_max_concurrent_streams`.
+            max_concurrent_streams: number(128),
+            initial_stream_window_size: number(64 * 1024),
+            initial_connection_window_size: number(1024 * 1024),
+            ..core::Http2ProtocolOptions::default()
+        }),
+        // For what happens before a route is chosen: nginx `client_header_timeout`, `client_body_timeout`.
+        stream_idle_timeout: seconds(idle),
+        request_headers_timeout: seconds(idle),
+        use_remote_address: boolean(false),
+        skip_xff_append: true,
+        // Nobody is inside: to an internal client Envoy would leave its private headers.
+        internal_address_config: Some(manager::InternalAddressConfig::default()),
+        generate_request_id: boolean(false),
+        preserve_external_request_id: true,
+        server_header_transformation: manager::ServerHeaderTransformation::PassThrough.into(),
+        normalize_path: boolean(false),
+        merge_slashes: false,
+        path_with_escaped_slashes_action: manager::PathWithEscapedSlashesAction::KeepUnchanged.into(),
+        upgrade_configs: upgrades::allowed(),
+        local_reply_config: Some(local_replies()),
+        early_header_mutation_extensions: vec![private_headers(kind, port)],
+        delayed_close_timeout: duration(Duration::from_secs(1)),
+        ..hcm::HttpConnectionManager::default()
+    }
+}
+
+/// Takes the private headers from what a client sends and tells the filter of the connection.
+fn private_headers(kind: Kind, port: &str) -> core::TypedExtensionConfig {
+    use core::header_value_option::HeaderAppendAction;
+    use mutation::header_mutation::Action;
+
+    let value = match kind {
+        Kind::Http | Kind::Https => {
+            format!("{} {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", kind.name())
+        }
+        Kind::Probe => "probe 0 -".to_owned(),
+    };
+    let connection = core::HeaderValueOption {
+        header: Some(core::HeaderValue {
+            key: CONNECTION_HEADER.to_owned(),
+            value,
+            ..core::HeaderValue::default()
+        }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..core::HeaderValueOption::default()
+    };
+    let actions = [
+        Action::Remove(CLUSTER_HEADER.to_owned()),
+        Action::Remove(PROFILE_HEADER.to_owned()),
+        Action::Append(connection),
+    ];
+    core::TypedExtensionConfig {
+        name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
+        typed_config: Some(pack_any(early::HeaderMutation {
+            mutations: actions
+                .into_iter()
+                .map(|action| mutation::HeaderMutation { action: Some(action) })
+                .collect(),
+        })),
+    }
+}

@@ -1,0 +1,23 @@
+//! Envoy's configuration, made from a translation as typed messages.
+//!
+//! Deliberately knows nothing of how the messages reach Envoy (that is `xds`), of Kubernetes objects, and of
+//! how a request is matched.
+
+mod bootstrap;
+mod clusters;
+mod connection_manager;
+mod json;
+mod listeners;
+mod local_reply;
+mod names;
+mod pb;
+mod resources;
+mod routes;
+mod upgrades;
+mod wasm;
+
+pub use bootstrap::{Admin, DynamicBootstrap, StaticBootstrap, dynamic_bootstrap, static_bootstrap};
+pub use json::{ToJsonError, to_json};
+pub use listeners::{Bind, Listeners};
+pub use names::*;
+pub use resources::ResourceBuilder;

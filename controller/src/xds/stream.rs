@@ -1,0 +1,291 @@
+//! What one stream has asked for, was sent and has acknowledged: the incremental protocol as a value that
+//! turns requests and snapshots into responses.
+//!
+//! Deliberately knows nothing of sockets, tasks and the order in which snapshots come.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use envoy_types::pb::envoy::service::discovery::v3::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+
+use super::resource::{Named, Resource, ResourceSet, ResourceType};
+
+/// The name that stands for every resource of a kind.
+const WILDCARD: &str = "*";
+
+/// Resources that a client refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Their kind.
+    pub kind: ResourceType,
+    /// Their names: those that the client blames, or all of the response where it blames none by name.
+    pub names: Vec<String>,
+    /// The client's words.
+    pub message: String,
+}
+
+/// How far a stream is with a set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Something is still to be asked for, sent or acknowledged.
+    Working,
+    /// The client holds all of it.
+    Settled,
+    /// The client refused some of it.
+    Rejected,
+}
+
+/// The protocol's state of one stream.
+#[derive(Debug, Default)]
+pub(super) struct StreamState {
+    subscriptions: BTreeMap<ResourceType, Subscription>,
+    nonces: u64,
+}
+
+/// What a stream wants and has of one kind.
+#[derive(Debug, Default)]
+struct Subscription {
+    /// Every resource is wanted.
+    wildcard: bool,
+    /// Resources that are wanted by name, whether or not they exist.
+    names: HashSet<Arc<str>>,
+    /// What the client was last told of each resource.
+    told: HashMap<Arc<str>, Told>,
+    /// The one response that is not answered yet.
+    in_flight: Option<InFlight>,
+    /// Versions that are not sent again.
+    rejected: HashMap<Arc<str>, Refused>,
+    /// The resources at the last look, where nothing was left to say.
+    done: Option<Arc<Named>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Told {
+    Version(Arc<str>),
+    Absent,
+    /// A version that it was sent together with others it refused: it may have kept this one.
+    Unknown,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    nonce: String,
+    resources: Vec<(Arc<str>, Arc<str>)>,
+}
+
+#[derive(Debug)]
+struct Refused {
+    version: Arc<str>,
+    /// The client did not say which resource of several it means.
+    by_suspicion: bool,
+}
+
+// === impl StreamState ===
+
+impl StreamState {
+    /// Takes in a request: an answer to a response, a change of what is wanted, or both. Requests for kinds
+    /// that are not served change nothing.
+    pub(super) fn request(&mut self, request: DeltaDiscoveryRequest) -> Option<Rejection> {
+        let kind = ResourceType::from_type_url(&request.type_url)?;
+        let first = !self.subscriptions.contains_key(&kind);
+        let subscription = self.subscriptions.entry(kind).or_default();
+        let rejection = subscription.answered(kind, &request);
+
+        let held = request.initial_resource_versions;
+        for (name, version) in &held {
+            subscription.told.insert(name.as_str().into(), Told::Version(version.as_str().into()));
+        }
+        // Before the wildcard had a name, a first request without names asked for everything.
+        let may_be_wildcard = matches!(kind, ResourceType::Cluster | ResourceType::Listener);
+        if first && may_be_wildcard && request.resource_names_subscribe.is_empty() {
+            subscription.wildcard = true;
+        }
+        for name in request.resource_names_subscribe {
+            subscription.done = None;
+            if name == WILDCARD {
+                subscription.wildcard = true;
+                continue;
+            }
+            // Who asks again for what it was sent has lost it.
+            if !held.contains_key(&name) {
+                subscription.told.remove(name.as_str());
+            }
+            subscription.names.insert(name.into());
+        }
+        for name in request.resource_names_unsubscribe {
+            subscription.done = None;
+            if name == WILDCARD {
+                subscription.wildcard = false;
+                let Subscription { names, told, .. } = subscription;
+                told.retain(|name, _| names.contains(name));
+            } else {
+                subscription.names.remove(name.as_str());
+                // Under a wildcard it is sent again, as the protocol demands.
+                subscription.told.remove(name.as_str());
+            }
+        }
+        rejection
+    }
+
+    /// What is to be sent so that the client gets from what it was told to `set`. At most one response of a
+    /// kind is on its way: what changes meanwhile waits, and only its last state is sent.
+    pub(super) fn responses(&mut self, set: &ResourceSet) -> Vec<DeltaDiscoveryResponse> {
+        let mut responses = Vec::new();
+        for kind in ResourceType::ALL {
+            let Some(subscription) = self.subscriptions.get_mut(&kind) else { continue };
+            let named = set.named(kind);
+            let Some((resources, removed)) = subscription.difference(&named) else { continue };
+            self.nonces = self.nonces.wrapping_add(1);
+            let nonce = self.nonces.to_string();
+            let response = DeltaDiscoveryResponse {
+                type_url: kind.type_url().to_owned(),
+                nonce: nonce.clone(),
+                resources: resources.iter().map(|resource| resource.message()).collect(),
+                removed_resources: removed.iter().map(ToString::to_string).collect(),
+                ..DeltaDiscoveryResponse::default()
+            };
+            let updated = subscription.sent(nonce, &resources, removed);
+            // A cluster that changes is built anew in Envoy, which waits for its endpoints but does not ask
+            // for them again, since it is subscribed already.
+            if kind == ResourceType::Cluster
+                && let Some(endpoints) = self.subscriptions.get_mut(&ResourceType::Endpoints)
+            {
+                for name in updated {
+                    endpoints.told.remove(&name);
+                    endpoints.done = None;
+                }
+            }
+            responses.push(response);
+        }
+        responses
+    }
+
+    /// How far the client is with `set`. Every resource of a set counts: it is expected that the client asks
+    /// for all of them sooner or later.
+    pub(super) fn standing(&self, set: &ResourceSet) -> Standing {
+        let mut standing = Standing::Settled;
+        for kind in ResourceType::ALL {
+            let named = set.named(kind);
+            let Some(subscription) = self.subscriptions.get(&kind) else {
+                if !named.is_empty() {
+                    standing = Standing::Working;
+                }
+                continue;
+            };
+            if named.values().any(|resource| subscription.refuses(resource)) {
+                return Standing::Rejected;
+            }
+            let has_all = subscription.in_flight.is_none()
+                && named
+                    .values()
+                    .all(|resource| subscription.wants(&resource.name()) && subscription.has(resource))
+                && subscription
+                    .told
+                    .iter()
+                    .all(|(name, told)| *told == Told::Absent || named.contains_key(name));
+            if !has_all {
+                standing = Standing::Working;
+            }
+        }
+        standing
+    }
+
+    /// A new set is on its way: what was refused only by suspicion is tried once more.
+    pub(super) fn new_set(&mut self) {
+        for subscription in self.subscriptions.values_mut() {
+            subscription.rejected.retain(|_, refused| !refused.by_suspicion);
+            subscription.done = None;
+        }
+    }
+}
+
+// === impl Subscription ===
+
+impl Subscription {
+    fn wants(&self, name: &str) -> bool {
+        self.wildcard || self.names.contains(name)
+    }
+
+    fn has(&self, resource: &Resource) -> bool {
+        matches!(self.told.get(resource.name()), Some(Told::Version(version)) if version == resource.version())
+    }
+
+    fn refuses(&self, resource: &Resource) -> bool {
+        self.rejected.get(resource.name()).is_some_and(|refused| refused.version == *resource.version())
+    }
+
+    /// Takes in the answer to the response on its way, if the request is that.
+    fn answered(&mut self, kind: ResourceType, request: &DeltaDiscoveryRequest) -> Option<Rejection> {
+        let in_flight = self.in_flight.take_if(|in_flight| in_flight.nonce == request.response_nonce)?;
+        self.done = None;
+        let error = request.error_detail.as_ref()?;
+        // Of several resources, Envoy keeps those that are good, and says which are not. What it holds of
+        // the others is not known, so they are sent again.
+        let blamed: Vec<_> =
+            in_flight.resources.iter().filter(|(name, _)| error.message.contains(&**name)).cloned().collect();
+        let by_suspicion = blamed.is_empty() && in_flight.resources.len() > 1;
+        for (name, _) in &in_flight.resources {
+            self.told.insert(Arc::clone(name), Told::Unknown);
+        }
+        let blamed = if blamed.is_empty() { in_flight.resources } else { blamed };
+        let names = blamed.iter().map(|(name, _)| name.to_string()).collect();
+        for (name, version) in blamed {
+            self.rejected.insert(name, Refused { version, by_suspicion });
+        }
+        Some(Rejection { kind, names, message: error.message.clone() })
+    }
+
+    /// What the client has to be told; nothing while a response is on its way.
+    fn difference(&mut self, named: &Arc<Named>) -> Option<(Vec<Arc<Resource>>, Vec<Arc<str>>)> {
+        if self.in_flight.is_some() || self.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, named)) {
+            return None;
+        }
+        let is_news = |resource: &&Arc<Resource>| !self.has(resource) && !self.refuses(resource);
+        let resources: Vec<_> = if self.wildcard {
+            named.values().filter(is_news).cloned().collect()
+        } else {
+            let mut wanted: Vec<_> =
+                self.names.iter().filter_map(|name| named.get(name)).filter(is_news).cloned().collect();
+            wanted.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+            wanted
+        };
+        let gone = self.told.iter().filter(|(_, told)| **told != Told::Absent).map(|(name, _)| name);
+        let never = self.names.iter().filter(|name| !self.told.contains_key(*name));
+        let mut removed: Vec<_> =
+            gone.chain(never).filter(|name| !named.contains_key(*name)).cloned().collect();
+        removed.sort_unstable();
+        if resources.is_empty() && removed.is_empty() {
+            self.done = Some(Arc::clone(named));
+            return None;
+        }
+        Some((resources, removed))
+    }
+
+    /// Notes what was sent; gives the names of resources of which the client had another version.
+    fn sent(&mut self, nonce: String, resources: &[Arc<Resource>], removed: Vec<Arc<str>>) -> Vec<Arc<str>> {
+        let mut updated = Vec::new();
+        for resource in resources {
+            let told = Told::Version(Arc::clone(resource.version()));
+            if self
+                .told
+                .insert(Arc::clone(resource.name()), told)
+                .is_some_and(|before| before != Told::Absent)
+            {
+                updated.push(Arc::clone(resource.name()));
+            }
+        }
+        for name in removed {
+            if self.names.contains(&name) {
+                self.told.insert(name, Told::Absent);
+            } else {
+                self.told.remove(&name);
+            }
+        }
+        let resources = resources
+            .iter()
+            .map(|resource| (Arc::clone(resource.name()), Arc::clone(resource.version())))
+            .collect();
+        self.in_flight = Some(InFlight { nonce, resources });
+        updated
+    }
+}
