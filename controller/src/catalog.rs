@@ -124,9 +124,11 @@ fn load(texts: Vec<(Arc<str>, Result<String, String>)>) -> Vec<(Arc<str>, Result
     let load_one = |(file, text): (Arc<str>, Result<String, String>)| {
         let loaded = match text {
             Ok(text) => Ok(read(&file, &text)),
-            Err(error) => Err(Diagnostic::error("file-unreadable", format!("the file cannot be read: {error}"))
-                .source(Some(Source { file: file.clone(), line: 0 }))
-                .remedy("check the path and its permissions")),
+            Err(error) => {
+                Err(Diagnostic::error("file-unreadable", format!("the file cannot be read: {error}"))
+                    .source(Some(Source { file: file.clone(), line: 0 }))
+                    .remedy("check the path and its permissions"))
+            }
         };
         (file, loaded)
     };
@@ -142,6 +144,9 @@ fn load(texts: Vec<(Arc<str>, Result<String, String>)>) -> Vec<(Arc<str>, Result
             }
             workers.push(scope.spawn(move || chunk.into_iter().map(load_one).collect::<Vec<_>>()));
         }
-        workers.into_iter().flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        workers
+            .into_iter()
+            .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+            .collect()
     })
 }

@@ -48,7 +48,12 @@ impl Changes {
 impl FileSet {
     /// These files and directories; `-` is standard input.
     pub fn new(paths: &[String], recursive: bool) -> Self {
-        FileSet { paths: paths.iter().map(PathBuf::from).collect(), recursive, seen: BTreeMap::new(), stdin_read: false }
+        FileSet {
+            paths: paths.iter().map(PathBuf::from).collect(),
+            recursive,
+            seen: BTreeMap::new(),
+            stdin_read: false,
+        }
     }
 
     /// The directories in which a change may show.
@@ -63,7 +68,13 @@ impl FileSet {
                 directories.insert(parent.unwrap_or(Path::new(".")).to_owned());
             }
         }
-        directories.extend(self.seen.keys().filter_map(|file| file.parent()).filter(|p| !p.as_os_str().is_empty()).map(Path::to_owned));
+        directories.extend(
+            self.seen
+                .keys()
+                .filter_map(|file| file.parent())
+                .filter(|p| !p.as_os_str().is_empty())
+                .map(Path::to_owned),
+        );
         directories
     }
 
@@ -86,18 +97,27 @@ impl FileSet {
         for file in self.seen.keys().filter(|file| !found.contains_key(*file)) {
             changes.removed.push(name(file));
         }
-        let changed: Vec<&PathBuf> =
-            found.iter().filter(|(file, stamp)| self.seen.get(*file) != Some(*stamp)).map(|(file, _)| file).collect();
+        let changed: Vec<&PathBuf> = found
+            .iter()
+            .filter(|(file, stamp)| self.seen.get(*file) != Some(*stamp))
+            .map(|(file, _)| file)
+            .collect();
         for file in changed {
             let text = std::fs::read(file).map_err(|error| error.to_string());
-            let text = text.and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
+            let text = text
+                .and_then(|bytes| String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned()));
             changes.read.push((name(file), text));
         }
         self.seen = found;
         changes
     }
 
-    fn collect(&self, path: &Path, found: &mut BTreeMap<PathBuf, Stamp>, depth: usize) -> std::io::Result<()> {
+    fn collect(
+        &self,
+        path: &Path,
+        found: &mut BTreeMap<PathBuf, Stamp>,
+        depth: usize,
+    ) -> std::io::Result<()> {
         let metadata = std::fs::metadata(path)?;
         if !metadata.is_dir() {
             found.insert(path.to_owned(), stamp(&metadata));
@@ -125,7 +145,9 @@ fn is_stdin(path: &Path) -> bool {
 }
 
 fn is_manifest(path: &Path) -> bool {
-    path.extension().and_then(|extension| extension.to_str()).is_some_and(|extension| EXTENSIONS.contains(&extension))
+    path.extension()
+        .and_then(|extension| extension.to_str())
+        .is_some_and(|extension| EXTENSIONS.contains(&extension))
 }
 
 fn name(path: &Path) -> Arc<str> {
@@ -148,8 +170,13 @@ mod tests {
     use super::*;
 
     fn names(changes: &Changes) -> (Vec<String>, Vec<String>) {
-        let base = |name: &Arc<str>| Path::new(&**name).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        (changes.read.iter().map(|(name, _)| base(name)).collect(), changes.removed.iter().map(base).collect())
+        let base = |name: &Arc<str>| {
+            Path::new(&**name).file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
+        };
+        (
+            changes.read.iter().map(|(name, _)| base(name)).collect(),
+            changes.removed.iter().map(base).collect(),
+        )
     }
 
     #[test]

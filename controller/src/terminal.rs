@@ -38,7 +38,8 @@ impl Terminal {
             ColorChoice::Always => true,
             ColorChoice::Never => false,
             ColorChoice::Auto => {
-                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+                std::io::stderr().is_terminal()
+                    && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         };
         Terminal { color }
@@ -100,7 +101,8 @@ impl Terminal {
             Severity::Note => Style::Cyan,
         };
         let head = format!("{}[{}]", diagnostic.severity, diagnostic.code);
-        let mut text = format!("{}: {}\n", self.paint(style, &head), self.paint(Style::Bold, &diagnostic.consequence));
+        let mut text =
+            format!("{}: {}\n", self.paint(style, &head), self.paint(Style::Bold, &diagnostic.consequence));
         let mut field = |label: &str, value: String| {
             let _ = writeln!(text, "  {} {value}", self.paint(Style::Cyan, label));
         };
@@ -111,7 +113,11 @@ impl Terminal {
             field("  = object:", object.to_string());
         }
         if !diagnostic.field.is_empty() {
-            let found = if diagnostic.found.is_empty() { String::new() } else { format!(" = {:?}", diagnostic.found) };
+            let found = if diagnostic.found.is_empty() {
+                String::new()
+            } else {
+                format!(" = {:?}", diagnostic.found)
+            };
             field("  = field: ", format!("{}{found}", diagnostic.field));
         }
         if !diagnostic.remedy.is_empty() {
@@ -135,6 +141,7 @@ pub fn count(diagnostics: &[Diagnostic]) -> String {
         let plural = if number == 1 { "" } else { "s" };
         (number > 0).then(|| format!("{number} {one}{plural}"))
     };
-    let kinds = [count(Severity::Error, "error"), count(Severity::Warning, "warning"), count(Severity::Note, "note")];
+    let kinds =
+        [count(Severity::Error, "error"), count(Severity::Warning, "warning"), count(Severity::Note, "note")];
     kinds.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

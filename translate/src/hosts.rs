@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use ingress_wasm::config::{Action, Host, PathMatching, PathType, Rewrite, Rule};
+use ingress_wasm::config::{Action, Host, PathMatching, PathType, PolicySet, Rewrite, Rule};
 use ingress_wasm::router::check_expression;
 
 use crate::backends::{Backends, Place};
@@ -33,6 +33,8 @@ struct HostRules {
     /// What no rule takes: from the first Ingress that names the host.
     unmatched: Option<Rule>,
     rules: Vec<Rule>,
+    /// Every rule is denied, those of other Ingresses too: why.
+    denied: Option<String>,
     /// Which Ingress has a path, and where in it.
     owners: BTreeMap<(String, PathType), ObjectName>,
     /// Where expressions were written, to check them once the host is complete.
@@ -81,6 +83,15 @@ impl Hosts {
         }
     }
 
+    /// Denies all rules of the hosts that an Ingress names, whatever Ingress they are of: it asks for a
+    /// protection of whole hosts that cannot be honoured.
+    pub fn deny(&mut self, ingress: &Ingress, reason: &str) {
+        for rule in &ingress.rules {
+            let host = self.hosts.entry(host_name(rule)).or_default();
+            host.denied.get_or_insert_with(|| reason.to_owned());
+        }
+    }
+
     /// The hosts of the configuration, by name.
     pub fn finish(
         mut self,
@@ -104,6 +115,11 @@ impl Hosts {
         }
         if !any.owners.contains_key(&(HEALTH_PATH.to_owned(), PathType::Exact)) {
             any.rules.push(respond(200, HEALTH_PATH, PathType::Exact, "health check of load balancers"));
+        }
+        for host in self.hosts.values_mut() {
+            let Some(reason) = host.denied.take() else { continue };
+            let position = policies.position(PolicySet { denied: Some(reason), ..PolicySet::default() });
+            host.rules.iter_mut().chain(&mut host.unmatched).for_each(|rule| rule.policies = position);
         }
         self.hosts.into_iter().map(|(name, host)| host.finish(name, report, ingresses)).collect()
     }

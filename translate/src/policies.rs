@@ -8,7 +8,7 @@ use std::time::Duration;
 use ingress_wasm::config::{BasicAuth, Credentials, HeaderEdit, PolicySet, Rewrite};
 use ingress_wasm::policy::{HeaderTemplate, Template};
 
-use crate::annotations::{AnnotationSet, HeaderLine, Prefix, Setting, Value};
+use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
 use crate::credentials::{self, UserList};
 use crate::diagnostic::Diagnostic;
 use crate::global::Defaults;
@@ -123,9 +123,12 @@ fn text(annotations: &AnnotationSet<'_>, name: &str) -> Option<String> {
 }
 
 fn body_limit(annotations: &AnnotationSet<'_>, defaults: &Defaults) -> Option<u64> {
-    match annotations.value("proxy-body-size") {
-        Some(Value::Size(0)) => None,
-        Some(Value::Size(size)) => Some(size),
+    /// What nginx falls back to when it gets no `client_max_body_size` that it understands.
+    const NGINX_DEFAULT: u64 = 1 << 20;
+    match annotations.get("proxy-body-size").map(|setting| setting.parse()) {
+        Some(Ok(Value::Size(0))) => None,
+        Some(Ok(Value::Size(size))) => Some(size),
+        Some(Err(InvalidValue::UnknownUnit)) => Some(NGINX_DEFAULT),
         _ => defaults.max_body_bytes,
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use ingress_wasm::config::{PluginConfig, SCHEMA_VERSION};
 
-use crate::annotations::AnnotationSet;
+use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verdict};
 use crate::backends::Backends;
 use crate::class::{Claim, claim};
 use crate::global;
 use crate::hosts::{Entrant, Hosts};
 use crate::objects::{Ingress, Snapshot};
 use crate::output::{Options, Translation};
-use crate::policies::{self, Policies};
+use crate::policies::{self, Context, Policies};
 use crate::report::Report;
 
 /// Translates all objects. Never fails: what cannot be honoured is among the diagnostics.
@@ -23,14 +23,18 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let mut hosts = Hosts::default();
     let served = served(snapshot, options, &mut report);
     for ingress in &served {
+        check_annotations(ingress).into_iter().for_each(|diagnostic| report.add(diagnostic));
+        let Verdict { effect, reasons, host_wide } = verdict(ingress, None, &defaults.denials);
+        let denied = (effect == Effect::Denied).then(|| reasons.join("; "));
+        if effect == Effect::NotServed {
+            report.reject(ingress);
+            continue;
+        }
+        if let (true, Some(reason)) = (host_wide, &denied) {
+            hosts.deny(ingress, reason);
+        }
         let annotations = AnnotationSet::of(ingress, None);
-        let context = policies::Context {
-            snapshot,
-            defaults: &defaults,
-            ingress,
-            annotations: &annotations,
-            denied: None,
-        };
+        let context = Context { snapshot, defaults: &defaults, ingress, annotations: &annotations, denied };
         let read = policies::read(&context, &mut policies, &mut report);
         let position = policies.position(read.set.clone());
         hosts.add(&Entrant { ingress, policies: &read, position }, &mut backends, &mut report);

@@ -24,14 +24,14 @@ use crate::{envoy, process, repository, tools};
 pub const MANIFESTS: &str = "envoy/demo";
 
 /// The requests and what must come of them, in the repository.
-const REQUESTS: &str = "envoy/demo/requests.json";
+const REQUESTS: &str = "envoy/requests.json";
 
 /// How long an answer may take.
 const LIMIT: Duration = Duration::from_secs(10);
 
 const HELP: &str = "\
 Builds everything, serves the manifests of envoy/demo through a local Envoy with built-in backends, shows
-the requests of envoy/demo/requests.json with what came back, and stays up until Ctrl-C.
+the requests of envoy/requests.json with what came back, and stays up until Ctrl-C.
 
 Usage: cargo xtask demo [OPTIONS]
 

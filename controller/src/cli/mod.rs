@@ -199,10 +199,20 @@ mod tests {
     #[test]
     fn backends_are_read() {
         let (name, endpoint) = backend("shop/web:http=127.0.0.1:8081").expect("reads");
-        assert_eq!((name.to_string().as_str(), endpoint.address.as_str(), endpoint.port), ("shop/web:http", "127.0.0.1", 8081));
+        assert_eq!(
+            (name.to_string().as_str(), endpoint.address.as_str(), endpoint.port),
+            ("shop/web:http", "127.0.0.1", 8081)
+        );
         let (_, endpoint) = backend("shop/web:80=[::1]:8081").expect("reads");
         assert_eq!(endpoint.address, "::1");
-        for text in ["", "web:80=127.0.0.1:1", "shop/web=127.0.0.1:1", "shop/web:80=127.0.0.1", "shop/web:=127.0.0.1:1", "a/b/c:80=127.0.0.1:1"] {
+        for text in [
+            "",
+            "web:80=127.0.0.1:1",
+            "shop/web=127.0.0.1:1",
+            "shop/web:80=127.0.0.1",
+            "shop/web:=127.0.0.1:1",
+            "a/b/c:80=127.0.0.1:1",
+        ] {
             assert!(backend(text).is_err(), "{text}");
         }
     }

@@ -7,6 +7,7 @@ use anyhow::Context;
 use clap::{Args, ValueEnum};
 
 use super::InputArgs;
+use crate::envoy::{Admin, Bind, Listeners, StaticBootstrap, static_bootstrap};
 use crate::terminal::Terminal;
 
 /// Arguments of `translate`.
@@ -48,8 +49,15 @@ pub fn translate(args: &TranslateArgs, terminal: &Terminal) -> anyhow::Result<Ex
     let mut bytes = match args.output {
         Output::Plugin => serde_json::to_vec_pretty(&translation.config).context("cannot write JSON")?,
         Output::Envoy => {
-            let bootstrap =
-                crate::envoy::static_bootstrap(&translation, args.http, args.admin, &args.filter_path)?;
+            let bootstrap = static_bootstrap(
+                &StaticBootstrap {
+                    admin: Some(Admin::Tcp(args.admin)),
+                    listeners: Listeners { http: Some(Bind::from(args.http)), https: None, probe: None },
+                    certificate: None,
+                    module: args.filter_path.clone(),
+                },
+                &translation,
+            )?;
             serde_json::to_vec_pretty(&bootstrap).context("cannot write JSON")?
         }
     };
