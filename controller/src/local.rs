@@ -302,3 +302,25 @@ impl Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ports_are_free_and_stay_so() {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let mut reserved = Vec::new();
+        let (one, two) =
+            (reserve(any, &mut reserved).expect("free"), reserve(any, &mut reserved).expect("free"));
+        assert_ne!(one, two);
+        assert_eq!(reserved.len(), 2);
+        let error = std::net::TcpListener::bind(one).expect_err("reserved");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+
+        let taken = std::net::TcpListener::bind(any).expect("free");
+        let taken = taken.local_addr().map(|address| (address, taken)).expect("bound");
+        let error = reserve(taken.0, &mut reserved).expect_err("taken");
+        assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", taken.0)), "{error}");
+    }
+}

@@ -118,8 +118,14 @@ async fn binary() -> Option<Binary> {
 
 /// An Envoy of its own for each test; none where there is none to run.
 async fn start() -> Option<(Local, UnboundedReceiver<XdsEvent>)> {
+    start_with(|_| {}).await
+}
+
+async fn start_with(change: impl FnOnce(&mut Settings)) -> Option<(Local, UnboundedReceiver<XdsEvent>)> {
     let on_log = Arc::new(|line| eprintln!("envoy: {line:?}"));
-    Some(Local::start(Settings::loopback(binary().await?, on_log)).await.expect("starts"))
+    let mut settings = Settings::loopback(binary().await?, on_log);
+    change(&mut settings);
+    Some(Local::start(settings).await.expect("starts"))
 }
 
 /// The files named `envoy` below a directory.
@@ -154,7 +160,10 @@ fn pid(local: &Local) -> u32 {
 
 #[tokio::test]
 async fn serves_and_follows_changes() {
-    let Some((mut local, _events)) = start().await else { return };
+    let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let Some((mut local, _events)) = start_with(|settings| settings.admin = Some(any_port)).await else {
+        return;
+    };
     let (one, two, three) =
         (Backend::start("one").await, Backend::start("two").await, Backend::start("three").await);
 
