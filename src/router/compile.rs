@@ -187,7 +187,8 @@ impl Compiler {
             }
             let action = match rule.action {
                 Action::Forward { cluster, service } => {
-                    CompiledAction::Forward { cluster: cluster.into(), service: service.into() }
+                    let service = (!service.is_empty()).then(|| service.into());
+                    CompiledAction::Forward { cluster: cluster.into(), service }
                 }
                 Action::Respond { status, reason } if (200..600).contains(&status) => {
                     CompiledAction::Respond { status, reason: reason.into() }
