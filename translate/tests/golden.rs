@@ -25,7 +25,7 @@ use ingress_wasm_translate::output::{
 use ingress_wasm_translate::translate;
 
 /// Longest line of JSON before it is broken up.
-const WIDTH: usize = 108;
+const WIDTH: usize = 180;
 
 #[test]
 fn golden_files() {
@@ -207,7 +207,10 @@ fn json(value: &serde_json::Value, indent: usize, out: &mut String) {
 
 fn cluster((name, cluster): (&String, &Cluster)) -> String {
     let Cluster { service, connect_timeout, endpoints } = cluster;
-    let endpoint = |endpoint: &Endpoint| format!("{}:{}", endpoint.address, endpoint.port);
+    let endpoint = |Endpoint { address, port }: &Endpoint| match address.contains(':') {
+        true => format!("[{address}]:{port}"),
+        false => format!("{address}:{port}"),
+    };
     let endpoints = match endpoints {
         Endpoints::Addresses(addresses) if addresses.is_empty() => "no endpoints".to_owned(),
         Endpoints::Addresses(addresses) => addresses.iter().map(endpoint).collect::<Vec<_>>().join(" "),
