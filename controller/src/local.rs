@@ -6,6 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ingress_wasm_translate::output::Translation;
@@ -100,6 +101,7 @@ pub struct Local {
     listeners: Listeners,
     admin: Option<Admin>,
     admin_socket: Admin,
+    ending: Arc<AtomicBool>,
     // Keep the ports that were chosen here, across restarts of Envoy.
     _reserved: Vec<TcpSocket>,
     // Last, so that it goes when nothing uses it any more.
@@ -145,6 +147,14 @@ impl Local {
         let (publisher, events) = Publisher::new();
         let server = Server::start(&xds, &publisher)?;
         let path = binary.path.display().to_string();
+        let ending = Arc::new(AtomicBool::new(false));
+        let is_ending = Arc::clone(&ending);
+        let on_log = Arc::new(move |line: LogLine| {
+            // That it was asked to end and lost its server is no news then.
+            if line.level > Level::Warning || !is_ending.load(Ordering::Relaxed) {
+                on_log(line);
+            }
+        });
         let supervisor = Supervisor::start(supervisor::Settings {
             binary: binary.path,
             bootstrap,
@@ -166,6 +176,7 @@ impl Local {
             listeners,
             admin,
             admin_socket,
+            ending,
             _reserved: reserved,
             run,
         };
@@ -246,7 +257,8 @@ impl Local {
 
     /// Ends Envoy and everything around it. Returns when the process and the directory are gone.
     pub async fn shutdown(self) {
-        let Local { supervisor, server, run, .. } = self;
+        let Local { supervisor, server, run, ending, .. } = self;
+        ending.store(true, Ordering::Relaxed);
         supervisor.shutdown().await;
         server.shutdown().await;
         drop(run);
@@ -300,5 +312,27 @@ impl Settings {
             on_log,
             module: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ports_are_free_and_stay_so() {
+        let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+        let mut reserved = Vec::new();
+        let (one, two) =
+            (reserve(any, &mut reserved).expect("free"), reserve(any, &mut reserved).expect("free"));
+        assert_ne!(one, two);
+        assert_eq!(reserved.len(), 2);
+        let error = std::net::TcpListener::bind(one).expect_err("reserved");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse, "{error}");
+
+        let taken = std::net::TcpListener::bind(any).expect("free");
+        let taken = taken.local_addr().map(|address| (address, taken)).expect("bound");
+        let error = reserve(taken.0, &mut reserved).expect_err("taken");
+        assert!(error.to_string().starts_with(&format!("cannot listen on {}: ", taken.0)), "{error}");
     }
 }

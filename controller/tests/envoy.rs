@@ -10,8 +10,13 @@ use ingress_wasm::config::{
     Action, Global, Host, PathMatching, PathType, PluginConfig, PolicySet, Rule, SCHEMA_VERSION,
 };
 use ingress_wasm_controller::admin;
+use ingress_wasm_controller::certificate::Certificate;
+use ingress_wasm_controller::envoy::{Bind, Listeners, StaticBootstrap, static_bootstrap};
+use ingress_wasm_controller::filter;
 use ingress_wasm_controller::local::{Local, NotLive, Settings};
-use ingress_wasm_controller::supervisor::{BinaryError, State, find};
+use ingress_wasm_controller::supervisor::{
+    self, Binary, BinaryError, Level, RunDir, State, Supervisor, find,
+};
 use ingress_wasm_controller::xds::{ResourceType, XdsEvent};
 use ingress_wasm_translate::objects::ObjectName;
 use ingress_wasm_translate::output::{
@@ -19,7 +24,7 @@ use ingress_wasm_translate::output::{
 };
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::wire::{Backend, ask, ask_raw};
+use crate::wire::{Backend, ask, ask_raw, echo, upgrade};
 
 mod wire;
 
@@ -98,19 +103,29 @@ fn at(ports: &[u16]) -> Endpoints {
     Endpoints::Addresses(ports.iter().map(endpoint).collect())
 }
 
-/// An Envoy of its own for each test; none where there is none to run.
-async fn start() -> Option<(Local, UnboundedReceiver<XdsEvent>)> {
+/// The Envoy to run; none where there is none.
+async fn binary() -> Option<Binary> {
     let cache = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.cache/envoy");
-    let binary = match find(None, &executables(&cache)).await {
-        Ok(binary) => binary,
+    match find(None, &executables(&cache)).await {
+        Ok(binary) => Some(binary),
         Err(BinaryError::NotFound) => {
             eprintln!("SKIPPED: no Envoy in $ENVOY, on the PATH or in .cache/envoy");
-            return None;
+            None
         }
         Err(error) => panic!("{error}"),
-    };
+    }
+}
+
+/// An Envoy of its own for each test; none where there is none to run.
+async fn start() -> Option<(Local, UnboundedReceiver<XdsEvent>)> {
+    start_with(|_| {}).await
+}
+
+async fn start_with(change: impl FnOnce(&mut Settings)) -> Option<(Local, UnboundedReceiver<XdsEvent>)> {
     let on_log = Arc::new(|line| eprintln!("envoy: {line:?}"));
-    Some(Local::start(Settings::loopback(binary, on_log)).await.expect("starts"))
+    let mut settings = Settings::loopback(binary().await?, on_log);
+    change(&mut settings);
+    Some(Local::start(settings).await.expect("starts"))
 }
 
 /// The files named `envoy` below a directory.
@@ -145,7 +160,10 @@ fn pid(local: &Local) -> u32 {
 
 #[tokio::test]
 async fn serves_and_follows_changes() {
-    let Some((mut local, _events)) = start().await else { return };
+    let any_port = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+    let Some((mut local, _events)) = start_with(|settings| settings.admin = Some(any_port)).await else {
+        return;
+    };
     let (one, two, three) =
         (Backend::start("one").await, Backend::start("two").await, Backend::start("three").await);
 
@@ -231,7 +249,7 @@ async fn private_headers_cannot_be_forged() {
     let Some((mut local, _events)) = start().await else { return };
     let (one, two) = (Backend::start("one").await, Backend::start("two").await);
     live(&mut local, &Site::new("g1", &[("a.test", at(&[one.port])), ("b.test", at(&[two.port]))])).await;
-    let forged = "x-ingress-wasm-cluster: test/b.test:80\r\nX-Ingress-Wasm-Profile: short\r\n\
+    let forged = "x-envoy-upstream-rq-timeout-ms: 1\r\nx-envoy-max-retries: 9\r\nx-ingress-wasm-cluster: test/b.test:80\r\nX-Ingress-Wasm-Profile: short\r\n\
                   x-ingress-wasm-connection: probe 0 -\r\nX-Ingress-Wasm-Connection: https 443 6.6.6.6\r\n";
     for (what, more) in [
         ("plain", ""),
@@ -279,4 +297,63 @@ async fn failures_are_answered_as_by_nginx() {
         );
     }
     local.shutdown().await;
+}
+
+#[tokio::test]
+async fn an_open_websocket_outlives_changes() {
+    let Some((mut local, _events)) = start().await else { return };
+    let (socket, one, two) =
+        (Backend::websocket().await, Backend::start("one").await, Backend::start("two").await);
+    live(&mut local, &Site::new("g1", &[("ws.test", at(&[socket.port])), ("a.test", at(&[one.port]))])).await;
+    let mut stream = upgrade(http(&local), "ws.test").await;
+    assert_eq!(echo(&mut stream, "before").await, "before");
+    for (generation, backend) in [("g2", two.port), ("g3", one.port), ("g4", two.port)] {
+        let site = Site::new(generation, &[("ws.test", at(&[socket.port])), ("a.test", at(&[backend]))]);
+        live(&mut local, &site).await;
+        assert_eq!(echo(&mut stream, generation).await, generation);
+    }
+    drop(stream);
+    local.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_static_bootstrap_serves_by_itself() {
+    let Some(binary) = binary().await else { return };
+    let run = RunDir::create().expect("made");
+    let one = Backend::start("one").await;
+    let named = Endpoints::Name(Endpoint { address: "localhost".to_owned(), port: one.port });
+    let site = Site::new("g1", &[("a.test", at(&[one.port])), ("b.test", named)]);
+    let bind = |port| Some(Bind::from(std::net::SocketAddr::from(([127, 0, 0, 1], port))));
+    let (http, https) = (Backend::closed_port().await, Backend::closed_port().await);
+    let settings = StaticBootstrap {
+        admin: None,
+        listeners: Listeners { http: bind(http), https: bind(https), probe: None },
+        certificate: Some(Certificate::self_signed().expect("made")),
+        module: run.write("ingress_wasm.wasm", filter::MODULE).expect("written"),
+    };
+    let bootstrap = static_bootstrap(&settings, &site.translation()).expect("has a JSON form");
+    let text = format!("{bootstrap:#}");
+    let supervisor = Supervisor::start(supervisor::Settings {
+        binary: binary.path,
+        bootstrap: run.write("bootstrap.json", text.as_bytes()).expect("written"),
+        concurrency: std::num::NonZeroU32::MIN,
+        log_level: Level::Warning,
+        admin_address_file: None,
+        on_log: Arc::new(|line| eprintln!("envoy: {line:?}")),
+    })
+    .await
+    .expect("starts");
+    let listens = async {
+        for port in [http, https] {
+            while tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                tokio::task::yield_now().await;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, listens).await.expect("listens in time");
+    for host in ["a.test", "b.test"] {
+        let answer = ask(std::net::SocketAddr::from(([127, 0, 0, 1], http)), host, "/x").await;
+        assert_eq!(answer.backend(), "one", "{host}");
+    }
+    supervisor.shutdown().await;
 }

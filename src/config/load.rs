@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::Deserialize;
-
-use super::{PluginConfig, SCHEMA_VERSION, json_path};
+use super::json::{Reader, version};
+use super::read::FromJson;
+use super::{PluginConfig, SCHEMA_VERSION};
 
 /// Why a configuration is refused as a whole. The previous one keeps serving.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,22 +55,14 @@ impl std::error::Error for ConfigError {}
 /// [`ConfigError`], with the JSON path of the fault. A document for another version is reported as such
 /// and not as one with unknown fields.
 pub fn from_slice(bytes: &[u8]) -> Result<PluginConfig, ConfigError> {
-    /// The one field that every version has.
-    #[derive(Deserialize)]
-    struct Version {
-        version: Option<u64>,
-    }
-    match serde_json::from_slice::<PluginConfig>(bytes) {
+    let mut reader = Reader::new(bytes);
+    let read = PluginConfig::from_json(&mut reader).and_then(|config| reader.end().map(|()| config));
+    match read {
         Ok(config) if config.version == SCHEMA_VERSION => Ok(config),
         Ok(config) => Err(ConfigError::UnknownVersion { found: u64::from(config.version) }),
-        Err(error) => match serde_json::from_slice(bytes) {
-            Ok(Version { version: Some(found) }) if found != u64::from(SCHEMA_VERSION) => {
-                Err(ConfigError::UnknownVersion { found })
-            }
-            _ => {
-                let path = json_path::at(bytes, error.line(), error.column());
-                Err(ConfigError::Malformed { path, reason: error.to_string() })
-            }
+        Err(error) => match version(bytes) {
+            Some(found) if found != u64::from(SCHEMA_VERSION) => Err(ConfigError::UnknownVersion { found }),
+            _ => Err(error),
         },
     }
 }
@@ -85,25 +77,43 @@ mod tests {
     #[test]
     fn refuses_with_the_path_of_the_fault() {
         let cases = [
-            ("", "plugin configuration at .: EOF while parsing a value at line 1 column 0"),
+            ("", "plugin configuration at .: unexpected end at line 1 column 0"),
             ("{}", "plugin configuration at .: missing field `version` at line 1 column 2"),
+            ("[1]", "at .: expected an object"),
             (r#"{"version":2}"#, "version 2 is not understood, this filter reads version 1"),
-            (r#"{"version":2,"future":true}"#, "version 2 is not understood"),
-            (r#"{"version":1,"hosst":[]}"#, "at hosst: unknown field `hosst`"),
+            (r#"{"future":{"a":[1,{"b":"}"}]},"version":2,"#, "version 2 is not understood"),
+            (r#"{"version":1,"hosst":[]}"#, "at hosst: unknown field at line 1 column 21"),
             (
                 r#"{"version":1,"hosts":[{"name":"a","rules":[{"path":3}]}]}"#,
-                "at hosts[0].rules[0].path: invalid type",
+                "at hosts[0].rules[0].path: expected a string",
             ),
             (
                 r#"{"version":1,"hosts":[{"name":"a","rules":[{"ingress":"n/i","path":"/","policies":0,
                     "action":{"forward":{}}}]}]}"#,
-                "at hosts[0].rules[0].action.forward: missing field `cluster`",
+                "at hosts[0].rules[0].action.forward: missing field `cluster` at line 2",
             ),
+            (r#"{"version":1,"hosts":[{"name":"a","name":"b"}]}"#, "at hosts[0].name: the field stands here"),
+            (
+                r#"{"version":1,"hosts":[{"name":"a"},{"name":"b","pathMatching":"x"}]}"#,
+                "at hosts[1].pathMatching: expected `elements`",
+            ),
+            (r#"{"version":1,"policies":[{"rewrite":{}}]}"#, "at policies[0].rewrite: none of the kinds"),
             (r#"{"version":1} x"#, "trailing characters"),
             (
                 r#"{"version":1,"policies":[{"maxBodyBytes":-1}]}"#,
-                "at policies[0].maxBodyBytes: invalid value",
+                "at policies[0].maxBodyBytes: expected a whole number",
             ),
+            (
+                r#"{"version":1,"policies":[{"maxBodyBytes":1.5}]}"#,
+                "at policies[0].maxBodyBytes: expected a whole number",
+            ),
+            (
+                r#"{"version":1,"policies":[{"maxBodyBytes":99999999999999999999}]}"#,
+                "the number is too large",
+            ),
+            (r#"{"version":1,"generation":"\ud800x"}"#, "at generation: invalid escape"),
+            ("{\"version\":1,\"generation\":\"a\nb\"}", "at generation: control character in a string"),
+            (r#"{"version":1,"hosts":[{"name":"a"}}"#, "at hosts: expected `,` or `]`"),
         ];
         for (input, expected) in cases {
             let error = from_slice(input.as_bytes()).expect_err(input).to_string();
@@ -119,6 +129,28 @@ mod tests {
         let config = from_slice(text.as_bytes()).expect("reads");
         let written = serde_json::to_vec(&config).expect("writes");
         assert_eq!(from_slice(&written).expect("reads again"), config);
+    }
+
+    /// The own reader and serde's take the same text for the same configuration, every field of it.
+    #[test]
+    fn both_readers_agree() {
+        let text = r#"{"version":1,"generation":"g\u00e4\ud83d\ude00\n\"\\","global":{"connectionHeader":true,
+            "forwarded":{"trustHeaders":true,"trustedProxies":["10.0.0.0/8"],"addressHeader":"X-A","append":true},
+            "requestHeaders":[{"set":{"name":"a","value":"b"}},{"add":{"name":"c","value":"d"}},{"remove":{"name":"e"}}],
+            "responseHeaders":[{"set":{"name":"f","value":"g"}}],"underscoresInHeaders":true},
+            "credentials":{"n/s":{"users":{"u":"h","v":"i"}}},
+            "policies":[{"denied":"why","maxBodyBytes":18446744073709551615,"basicAuth":{"realm":"r","credentials":"n/s"},
+            "rewrite":{"path":{"target":"/$1","forwardedPrefix":"/x"}},"originalUriHeader":true,
+            "requestHeaders":[{"remove":{"name":"e"}}],"responseHeaders":[{"remove":{"name":"f"}}],"routeProfile":"p"},
+            {"rewrite":{"prefix":{"target":"/"}},"basicAuth":{"credentials":"n/s"}},{}],
+            "hosts":[{"name":"a","pathMatching":"expressions","appRoot":"/r","rules":[{"ingress":"n/i","path":"/",
+            "pathType":"Exact","policies":0,"action":{"forward":{"cluster":"c","service":"s"}}},{"ingress":"n/i","path":"/b",
+            "policies":1,"action":{"respond":{"status":503,"reason":"w"}}}]},{"name":"*"}]}"#;
+        let own = from_slice(text.as_bytes()).expect("the own reader reads");
+        let serdes: PluginConfig = serde_json::from_str(text).expect("serde reads");
+        assert_eq!(own, serdes);
+        let written = serde_json::to_string(&own).expect("writes");
+        assert_eq!(from_slice(written.as_bytes()).expect("reads what serde writes"), own);
     }
 
     #[test]

@@ -2,9 +2,10 @@
 //!
 //! Deliberately knows nothing of matching, of Kubernetes objects and of the host.
 
-mod json_path;
+mod json;
 mod load;
 mod model;
+mod read;
 
 pub use load::{ConfigError, from_slice};
 pub use model::*;

@@ -179,12 +179,12 @@ fn common(node_id: &str, admin: Option<&Admin>) -> bootstrap::Bootstrap {
 }
 
 /// Envoy refuses expressions that compile to more than 100 instructions unless told otherwise; the one for
-/// upgrades has some 500.
+/// upgrades has 500 to 1300, depending on Envoy's version.
 fn runtime() -> bootstrap::LayeredRuntime {
     use bootstrap::runtime_layer::LayerSpecifier;
 
     let field = |name: &str| {
-        let value = pb::Value { kind: Some(pb::Kind::NumberValue(1000.0)) };
+        let value = pb::Value { kind: Some(pb::Kind::NumberValue(8192.0)) };
         (name.to_owned(), value)
     };
     let fields = ["re2.max_program_size.error_level", "re2.max_program_size.warn_level"].map(field).into();

@@ -24,6 +24,25 @@ pub(super) enum Source {
     },
 }
 
+/// Headers by which a client could direct Envoy's router. Envoy itself takes them from clients only where it
+/// is told to be the edge, and then it rewrites forwarded headers as well, which is the filter's task here.
+/// The filter may set them.
+const ROUTER_HEADERS: &[&str] = &[
+    "x-envoy-decorator-operation",
+    "x-envoy-expected-rq-timeout-ms",
+    "x-envoy-hedge-on-per-try-timeout",
+    "x-envoy-max-retries",
+    "x-envoy-retriable-header-names",
+    "x-envoy-retriable-status-codes",
+    "x-envoy-retry-grpc-on",
+    "x-envoy-retry-on",
+    "x-envoy-upstream-alt-stat-name",
+    "x-envoy-upstream-rq-per-try-timeout-ms",
+    "x-envoy-upstream-rq-timeout-alt-response",
+    "x-envoy-upstream-rq-timeout-ms",
+    "x-envoy-upstream-stream-duration-ms",
+];
+
 /// The connection manager of one listener. `port` is how the filter is told the listener's port.
 pub(super) fn connection_manager(kind: Kind, port: &str, source: &Source) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager as manager;
@@ -114,7 +133,7 @@ pub(super) fn connection_manager(kind: Kind, port: &str, source: &Source) -> hcm
     }
 }
 
-/// Takes the private headers from what a client sends and tells the filter of the connection.
+/// Takes from a request what a client has no say in, and tells the filter of the connection.
 fn private_headers(kind: Kind, port: &str) -> core::TypedExtensionConfig {
     use core::header_value_option::HeaderAppendAction;
     use mutation::header_mutation::Action;
@@ -134,18 +153,12 @@ fn private_headers(kind: Kind, port: &str) -> core::TypedExtensionConfig {
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
         ..core::HeaderValueOption::default()
     };
-    let actions = [
-        Action::Remove(CLUSTER_HEADER.to_owned()),
-        Action::Remove(PROFILE_HEADER.to_owned()),
-        Action::Append(connection),
-    ];
+    let removed = [CLUSTER_HEADER, PROFILE_HEADER].iter().chain(ROUTER_HEADERS);
+    let actions = removed.map(|name| Action::Remove((*name).to_owned())).chain([Action::Append(connection)]);
     core::TypedExtensionConfig {
         name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
         typed_config: Some(pack_any(early::HeaderMutation {
-            mutations: actions
-                .into_iter()
-                .map(|action| mutation::HeaderMutation { action: Some(action) })
-                .collect(),
+            mutations: actions.map(|action| mutation::HeaderMutation { action: Some(action) }).collect(),
         })),
     }
 }

@@ -1,7 +1,9 @@
 //! Envoy's own answers in the form in which nginx gives them.
 //!
 //! Which failure an answer stands for is told by its response flag. Answers of the filter carry none of
-//! these flags and are left alone, and so is whatever a backend answers.
+//! these flags and are left alone, and so is whatever a backend answers. What is no HTTP is answered by the
+//! codec, which sets no flag: in Envoy's words, but for the status 431, which nginx has another for and
+//! nobody else gives.
 
 use super::pb::{UInt32Value, accesslog, core, hcm, inline, number};
 
@@ -21,12 +23,13 @@ const FAILURES: &[(&[&str], Option<u32>, Page)] = &[
 ];
 
 /// The pages of answers whose flag leaves the status open: (flag, status that Envoy chose, page).
-const BY_STATUS: &[(&str, u32, Option<u32>, Page)] = &[
-    ("SI", 408, None, Page { title: "408 Request Time-out", note: "" }),
-    ("SI", 504, None, Page { title: "504 Gateway Time-out", note: "" }),
-    ("DPE", 400, None, Page { title: "400 Bad Request", note: "" }),
-    ("DPE", 431, Some(400), Page { title: "400 Bad Request", note: "Request Header Or Cookie Too Large" }),
+const BY_STATUS: &[(&str, u32, Page)] = &[
+    ("SI", 408, Page { title: "408 Request Time-out", note: "" }),
+    ("SI", 504, Page { title: "504 Gateway Time-out", note: "" }),
 ];
+
+/// What nginx answers where Envoy answers 431.
+const TOO_LARGE: Page = Page { title: "400 Bad Request", note: "Request Header Or Cookie Too Large" };
 
 /// One of nginx's error pages.
 struct Page {
@@ -56,9 +59,10 @@ impl Page {
 /// The connection manager's rules for its own answers.
 pub(super) fn local_replies() -> hcm::LocalReplyConfig {
     let by_flag = FAILURES.iter().map(|(flags, status, page)| mapper(flag_filter(flags), *status, page));
-    let by_status = BY_STATUS.iter().map(|(flag, found, status, page)| {
-        mapper(both(flag_filter(&[*flag]), status_filter(*found)), *status, page)
-    });
+    let by_status = BY_STATUS
+        .iter()
+        .map(|(flag, status, page)| mapper(both(flag_filter(&[*flag]), status_filter(*status)), None, page))
+        .chain([mapper(status_filter(431), Some(400), &TOO_LARGE)]);
     hcm::LocalReplyConfig { mappers: by_flag.chain(by_status).collect(), body_format: None }
 }
 
@@ -118,7 +122,7 @@ mod tests {
                  </center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n",
             ),
             (
-                Page { title: "400 Bad Request", note: "Request Header Or Cookie Too Large" },
+                TOO_LARGE,
                 "<html>\r\n<head><title>400 Request Header Or Cookie Too Large</title></head>\r\n<body>\r\n<center>\
                  <h1>400 Bad Request</h1></center>\r\n<center>Request Header Or Cookie Too Large</center>\r\n<hr>\
                  <center>nginx</center>\r\n</body>\r\n</html>\r\n",
@@ -131,7 +135,12 @@ mod tests {
 
     #[test]
     fn no_page_is_read_as_a_format() {
-        for page in FAILURES.iter().map(|(_, _, page)| page).chain(BY_STATUS.iter().map(|(.., page)| page)) {
+        for page in FAILURES
+            .iter()
+            .map(|(_, _, page)| page)
+            .chain(BY_STATUS.iter().map(|(.., page)| page))
+            .chain([&TOO_LARGE])
+        {
             assert!(!page.body().contains('%'), "{}", page.title);
         }
     }

@@ -13,6 +13,8 @@ mod names;
 mod pb;
 mod resources;
 mod routes;
+#[cfg(test)]
+mod tests;
 mod upgrades;
 mod wasm;
 

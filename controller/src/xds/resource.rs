@@ -146,6 +146,14 @@ impl ResourceSet {
         self.kinds.get(&kind).into_iter().flat_map(|named| named.values())
     }
 
+    /// Kind, name and version of each resource: equal for sets of the same content.
+    pub fn versions(&self) -> Vec<(ResourceType, Arc<str>, Arc<str>)> {
+        let flat =
+            self.kinds.iter().flat_map(|(kind, named)| named.values().map(move |resource| (*kind, resource)));
+        flat.map(|(kind, resource)| (kind, Arc::clone(resource.name()), Arc::clone(resource.version())))
+            .collect()
+    }
+
     /// One resource.
     pub fn get(&self, kind: ResourceType, name: &str) -> Option<&Arc<Resource>> {
         self.kinds.get(&kind)?.get(name)

@@ -67,6 +67,12 @@ enum Told {
     Unknown,
 }
 
+/// What a client has to be told.
+struct Difference {
+    resources: Vec<Arc<Resource>>,
+    removed: Vec<Arc<str>>,
+}
+
 #[derive(Debug)]
 struct InFlight {
     nonce: String,
@@ -134,7 +140,7 @@ impl StreamState {
         for kind in ResourceType::ALL {
             let Some(subscription) = self.subscriptions.get_mut(&kind) else { continue };
             let named = set.named(kind);
-            let Some((resources, removed)) = subscription.difference(&named) else { continue };
+            let Some(Difference { resources, removed }) = subscription.difference(&named) else { continue };
             self.nonces = self.nonces.wrapping_add(1);
             let nonce = self.nonces.to_string();
             let response = DeltaDiscoveryResponse {
@@ -178,7 +184,7 @@ impl StreamState {
             let has_all = subscription.in_flight.is_none()
                 && named
                     .values()
-                    .all(|resource| subscription.wants(&resource.name()) && subscription.has(resource))
+                    .all(|resource| subscription.wants(resource.name()) && subscription.has(resource))
                 && subscription
                     .told
                     .iter()
@@ -193,8 +199,11 @@ impl StreamState {
     /// A new set is on its way: what was refused only by suspicion is tried once more.
     pub(super) fn new_set(&mut self) {
         for subscription in self.subscriptions.values_mut() {
+            let before = subscription.rejected.len();
             subscription.rejected.retain(|_, refused| !refused.by_suspicion);
-            subscription.done = None;
+            if subscription.rejected.len() != before {
+                subscription.done = None;
+            }
         }
     }
 }
@@ -236,7 +245,7 @@ impl Subscription {
     }
 
     /// What the client has to be told; nothing while a response is on its way.
-    fn difference(&mut self, named: &Arc<Named>) -> Option<(Vec<Arc<Resource>>, Vec<Arc<str>>)> {
+    fn difference(&mut self, named: &Arc<Named>) -> Option<Difference> {
         if self.in_flight.is_some() || self.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, named)) {
             return None;
         }
@@ -258,7 +267,7 @@ impl Subscription {
             self.done = Some(Arc::clone(named));
             return None;
         }
-        Some((resources, removed))
+        Some(Difference { resources, removed })
     }
 
     /// Notes what was sent; gives the names of resources of which the client had another version.

@@ -46,6 +46,22 @@ impl Backend {
         Backend::with(|mut stream| async move { drop(read_head(&mut stream).await) }).await
     }
 
+    /// Takes up a WebSocket and echoes whatever comes.
+    pub async fn websocket() -> Backend {
+        Backend::with(|mut stream| async move {
+            let Some(head) = read_head(&mut stream).await else { return };
+            assert!(head.to_ascii_lowercase().contains("upgrade: websocket\r\n"), "{head}");
+            let answer =
+                "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
+            if stream.write_all(answer.as_bytes()).await.is_ok() {
+                let (mut read, mut write) = stream.split();
+                // Ends with the client.
+                let _ = tokio::io::copy(&mut read, &mut write).await;
+            }
+        })
+        .await
+    }
+
     /// A port on which nobody listens.
     pub async fn closed_port() -> u16 {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -111,4 +127,24 @@ async fn read_head(stream: &mut TcpStream) -> Option<String> {
         bytes.push(stream.read_u8().await.ok()?);
     }
     Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// A connection that has become a WebSocket.
+pub async fn upgrade(address: SocketAddr, host: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    let request =
+        format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: upgrade\r\nupgrade: WebSocket\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("sends");
+    let head = read_head(&mut stream).await.expect("answers");
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    stream
+}
+
+/// What comes back for this text.
+pub async fn echo(stream: &mut TcpStream, text: &str) -> String {
+    stream.write_all(text.as_bytes()).await.expect("sends");
+    let mut bytes = vec![0; text.len()];
+    let read = tokio::time::timeout(Duration::from_secs(20), stream.read_exact(&mut bytes));
+    read.await.expect("in time").expect("echoes");
+    String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -169,7 +169,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "use-regex",
         scope: Scope::Host,
         support: Support::Differs(
-            "expressions run on an engine that is not PCRE: what it does not understand is reported, never guessed",
+            "PCRE's expressions, but without recursion, conditionals, verbs and Unicode properties: such a path is \
+             reported and refused, never guessed",
         ),
         summary: "Makes every path of the host a regular expression without case, anchored at its start.",
         example: "true",

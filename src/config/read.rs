@@ -1,0 +1,245 @@
+//! The configuration from JSON: for each type its fields. A field that is missing here does not compile, and
+//! a name that differs from the written one fails the test of both readers.
+
+use std::collections::BTreeMap;
+
+use super::json::{Read, Reader};
+use super::{
+    Action, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
+    PluginConfig, PolicySet, Rewrite, Rule,
+};
+
+/// What can be read from JSON.
+pub trait FromJson: Sized {
+    /// Reads one value.
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self>;
+}
+
+impl FromJson for String {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        reader.string()
+    }
+}
+
+impl FromJson for bool {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        reader.boolean()
+    }
+}
+
+impl FromJson for u16 {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        reader.number(u64::from(u16::MAX)).map(|number| u16::try_from(number).unwrap_or(u16::MAX))
+    }
+}
+
+impl FromJson for u32 {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        reader.number(u64::from(u32::MAX)).map(|number| u32::try_from(number).unwrap_or(u32::MAX))
+    }
+}
+
+impl FromJson for u64 {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        reader.number(u64::MAX)
+    }
+}
+
+impl FromJson for usize {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        // A position: the module's addresses have 32 bits, and no configuration comes near.
+        reader.number(u64::from(u32::MAX)).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
+    }
+}
+
+impl<T: FromJson> FromJson for Option<T> {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        T::from_json(reader).map(Some)
+    }
+}
+
+impl<T: FromJson> FromJson for Vec<T> {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        let mut elements = Vec::new();
+        reader.array(&mut |reader| {
+            elements.push(T::from_json(reader)?);
+            Ok(())
+        })?;
+        Ok(elements)
+    }
+}
+
+impl<T: FromJson> FromJson for BTreeMap<String, T> {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        let mut entries = BTreeMap::new();
+        reader.object(&mut |reader, key| {
+            let value = T::from_json(reader)?;
+            if entries.insert(key.to_owned(), value).is_some() {
+                return Err(reader.fault("the key stands here for the second time"));
+            }
+            Ok(true)
+        })?;
+        Ok(entries)
+    }
+}
+
+/// A struct: its fields, each with its key; one with a default may be left out.
+macro_rules! read_struct {
+    ($type:ident { $($field:ident: $key:literal $(or $default:expr)?),* $(,)? }) => {
+        impl FromJson for $type {
+            fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+                $(let mut $field = None;)*
+                reader.object(&mut |reader, key| {
+                    match key {
+                        $($key => set(reader, &mut $field)?,)*
+                        _ => return Ok(false),
+                    }
+                    Ok(true)
+                })?;
+                Ok($type { $($field: match $field {
+                    Some(value) => value,
+                    None => read_struct!(@missing reader $key $($default)?),
+                }),* })
+            }
+        }
+    };
+    (@missing $reader:ident $key:literal) => {
+        return Err($reader.fault(concat!("missing field `", $key, "`")))
+    };
+    (@missing $reader:ident $key:literal $default:expr) => { $default };
+}
+
+/// An enum: variants without content are strings, others objects with one key. The fields of a variant are
+/// read like those of a struct.
+macro_rules! read_enum {
+    ($type:ident { $($key:literal => $variant:ident { $($field:ident: $field_key:literal $(or $default:expr)?),* }),* $(,)? }) => {
+        impl FromJson for $type {
+            fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+                let mut found = None;
+                reader.object(&mut |reader, key| {
+                    if found.is_some() {
+                        return Err(reader.fault("only one of the kinds may be given"));
+                    }
+                    match key {
+                        $($key => {
+                            $(let mut $field = None;)*
+                            reader.object(&mut |reader, key| {
+                                match key {
+                                    $($field_key => set(reader, &mut $field)?,)*
+                                    _ => return Ok(false),
+                                }
+                                Ok(true)
+                            })?;
+                            found = Some($type::$variant { $($field: match $field {
+                                Some(value) => value,
+                                None => read_struct!(@missing reader $field_key $($default)?),
+                            }),* });
+                        })*
+                        _ => return Ok(false),
+                    }
+                    Ok(true)
+                })?;
+                found.ok_or_else(|| reader.fault("none of the kinds is given"))
+            }
+        }
+    };
+}
+
+/// Reads a field, which may stand only once.
+fn set<T: FromJson>(reader: &mut Reader<'_>, field: &mut Option<T>) -> Read<()> {
+    match field.replace(T::from_json(reader)?) {
+        None => Ok(()),
+        Some(_) => Err(reader.fault("the field stands here for the second time")),
+    }
+}
+
+read_struct!(PluginConfig {
+    version: "version",
+    generation: "generation" or String::new(),
+    global: "global" or Global::default(),
+    credentials: "credentials" or BTreeMap::new(),
+    policies: "policies" or Vec::new(),
+    hosts: "hosts" or Vec::new(),
+});
+
+read_struct!(Global {
+    connection_header: "connectionHeader" or false,
+    forwarded: "forwarded" or Forwarded::default(),
+    request_headers: "requestHeaders" or Vec::new(),
+    response_headers: "responseHeaders" or Vec::new(),
+    underscores_in_headers: "underscoresInHeaders" or false,
+});
+
+read_struct!(Forwarded {
+    trust_headers: "trustHeaders" or false,
+    trusted_proxies: "trustedProxies" or Vec::new(),
+    address_header: "addressHeader" or Forwarded::default().address_header,
+    append: "append" or false,
+});
+
+read_struct!(Credentials { users: "users" });
+
+read_struct!(Host {
+    name: "name",
+    path_matching: "pathMatching" or PathMatching::Elements,
+    app_root: "appRoot" or None,
+    rules: "rules" or Vec::new(),
+});
+
+read_struct!(Rule {
+    ingress: "ingress",
+    path: "path",
+    path_type: "pathType" or PathType::Prefix,
+    policies: "policies",
+    action: "action",
+});
+
+read_struct!(PolicySet {
+    denied: "denied" or None,
+    max_body_bytes: "maxBodyBytes" or None,
+    basic_auth: "basicAuth" or None,
+    rewrite: "rewrite" or None,
+    original_uri_header: "originalUriHeader" or false,
+    request_headers: "requestHeaders" or Vec::new(),
+    response_headers: "responseHeaders" or Vec::new(),
+    route_profile: "routeProfile" or None,
+});
+
+read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
+
+read_enum!(Action {
+    "forward" => Forward { cluster: "cluster", service: "service" },
+    "respond" => Respond { status: "status", reason: "reason" or String::new() },
+});
+
+read_enum!(Rewrite {
+    "path" => Path { target: "target", forwarded_prefix: "forwardedPrefix" or String::new() },
+    "prefix" => Prefix { target: "target" },
+});
+
+read_enum!(HeaderEdit {
+    "set" => Set { name: "name", value: "value" },
+    "add" => Add { name: "name", value: "value" },
+    "remove" => Remove { name: "name" },
+});
+
+/// One of a few words.
+fn word<T: Copy>(reader: &mut Reader<'_>, words: &[(&str, T)], reason: &str) -> Read<T> {
+    let found = reader.string()?;
+    let known = words.iter().find(|(word, _)| *word == found);
+    known.map(|(_, value)| *value).ok_or_else(|| reader.fault(reason))
+}
+
+impl FromJson for PathMatching {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        let words = [("elements", PathMatching::Elements), ("expressions", PathMatching::Expressions)];
+        word(reader, &words, "expected `elements` or `expressions`")
+    }
+}
+
+impl FromJson for PathType {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        let words = [("Exact", PathType::Exact), ("Prefix", PathType::Prefix)];
+        word(reader, &words, "expected `Exact` or `Prefix`")
+    }
+}
