@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use fastrand::Rng;
 
 use super::*;
-use crate::config::from_slice;
+use crate::config::{PluginConfig, from_slice};
 use crate::decision::{Connection, HeaderLine, Scheme};
 use crate::router::compile;
 
@@ -218,7 +218,12 @@ fn no_configuration_makes_it_panic() {
             }
         }
         let loaded = catch_unwind(|| match from_slice(&bytes) {
-            Ok(config) => (true, compile(config).is_ok()),
+            Ok(config) => {
+                // The filter's reader takes nothing that a plain JSON reader does not take for the same.
+                let plain = serde_json::from_slice::<PluginConfig>(&bytes).map_err(|error| error.to_string());
+                assert_eq!(plain.as_ref(), Ok(&config));
+                (true, compile(config).is_ok())
+            }
             Err(error) => {
                 assert!(!error.to_string().is_empty());
                 (false, false)

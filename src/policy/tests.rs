@@ -124,7 +124,8 @@ fn an_app_root_comes_before_every_rule() {
 #[test]
 fn limits_of_a_body_go_with_the_request() {
     for most in [None, Some(0_u64), Some(7)] {
-        let table = table(&config("/", "elements", &json!({"maxBodyBytes": most}), &forward(), &json!({})));
+        let policies = most.map_or(json!({}), |most| json!({"maxBodyBytes": most}));
+        let table = table(&config("/", "elements", &policies, &forward(), &json!({})));
         let headers: [HeaderLine<'_>; 2] = [(b":path", b"/"), (b":authority", b"h")];
         let connection = Connection { scheme: Scheme::Http, port: 80, peer: b"::1" };
         let request = RequestView { headers: &headers, connection, now_ms: 0, random: 0 };

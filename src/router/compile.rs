@@ -266,7 +266,7 @@ mod tests {
         let cases = [
             (rules(rule(1, forward)), "hosts[0].rules[0].policies", "this names number 1"),
             (
-                rules(format!("{},{}", rule(0, forward), rule(usize::MAX, forward))),
+                rules(format!("{},{}", rule(0, forward), rule(u32::MAX as usize, forward))),
                 "hosts[0].rules[1].policies",
                 "there are 1 sets",
             ),
