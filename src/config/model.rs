@@ -185,7 +185,8 @@ pub enum Action {
     Forward {
         /// Name of the Envoy cluster.
         cluster: String,
-        /// The Service behind it, `namespace/name:port`.
+        /// The Service behind it, `namespace/name:port`. Absent: the name of the cluster says it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         service: String,
     },
     /// Answered with a status of the filter's own: 404 where nothing is configured, 503 where the

@@ -1,19 +1,17 @@
 //! From a configuration to a table. Faults of the whole refuse the configuration, with their JSON path;
 //! faults of one rule make a rule that refuses.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::elements::ElementPaths;
-use super::expressions::ExpressionPaths;
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
     CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRewrite, CompiledRule, Fault,
-    Paths, RoutingTable,
+    RoutingTable,
 };
 use crate::config::{
-    Action, ConfigError, Credentials, Global, HeaderEdit, Host, PathMatching, PluginConfig, PolicySet,
-    Rewrite,
+    Action, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Rewrite,
 };
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template, challenge};
@@ -193,7 +191,8 @@ impl Compiler {
             }
             let action = match rule.action {
                 Action::Forward { cluster, service } => {
-                    CompiledAction::Forward { cluster: cluster.into(), service: service.into() }
+                    let service = (!service.is_empty()).then(|| service.into());
+                    CompiledAction::Forward { cluster: cluster.into(), service }
                 }
                 Action::Respond { status, reason } if (200..600).contains(&status) => {
                     CompiledAction::Respond { status, reason: reason.into() }
@@ -214,28 +213,12 @@ impl Compiler {
                 action,
             });
         }
-        let paths = match path_matching {
-            PathMatching::Elements => {
-                let rules = compiled.iter().enumerate();
-                Paths::Elements(ElementPaths::compile(
-                    rules.map(|(i, rule)| (i, &*rule.path, rule.path_type)),
-                ))
-            }
-            PathMatching::Expressions => {
-                let rules = compiled.iter().enumerate().map(|(i, rule)| (i, &*rule.path));
-                let (paths, faults) = ExpressionPaths::compile(rules);
-                for (rule, error) in faults {
-                    let path = format!("hosts[{index}].rules[{rule}].path");
-                    self.faults.push(Fault { path, reason: error.to_string() });
-                }
-                Paths::Expressions(paths)
-            }
-        };
         Ok(CompiledHost {
             name: name.into(),
             app_root: app_root.map(Into::into),
             rules: compiled.into(),
-            paths,
+            path_matching,
+            paths: OnceCell::new(),
         })
     }
 }
