@@ -2,7 +2,7 @@
 #![no_main]
 
 use ingress_wasm::config::{PluginConfig, from_slice};
-use ingress_wasm::router::compile;
+use ingress_wasm::router::{Scratch, compile, select};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -11,5 +11,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(config, plain);
     let written = serde_json::to_vec(&config).expect("it is written");
     assert_eq!(from_slice(&written).expect("it is read again"), config);
-    let _ = compile(config);
+    if let Ok(table) = compile(config) {
+        // Paths are indexed when they are first asked for.
+        for host in &table.hosts {
+            select(&table, host.name.replace('*', "a").as_bytes(), b"/a/b", &mut Scratch::default());
+        }
+    }
 });
