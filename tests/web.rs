@@ -117,9 +117,12 @@ fn joined(lines: &[(String, String)], name: &str) -> Option<String> {
     (!values.is_empty()).then(|| values.join(", "))
 }
 
+/// Whose headers they are, the lines, a name, and the value that is expected of it.
+type Expected<'a> = (&'a str, &'a [(String, String)], &'a str, Option<String>);
+
 /// What is not as the case has it.
 fn complaints(case: &Case, outcome: &Outcome) -> Vec<String> {
-    let mut expected: Vec<(&str, &[(String, String)], &str, Option<String>)> = Vec::new();
+    let mut expected: Vec<Expected<'_>> = Vec::new();
     let mut complaints = Vec::new();
     match &case.expect {
         Expect::Reply { status } if outcome.status != Some(*status) => {

@@ -270,7 +270,8 @@ fn the_schema_refuses_what_the_reader_refuses() {
         (with("/hosts/0/rules/0/pathType", json!("prefix")), false),
         (with("/hosts/0/pathMatching", json!("Elements")), false),
         (with("/hosts/0/rules/0/action", json!({"respond": {"status": 600}})), false),
-        (with("/hosts/0/rules/0/action", json!({"forward": {"cluster": "c"}})), false),
+        (with("/hosts/0/rules/0/action", json!({"forward": {"cluster": "c"}})), true),
+        (with("/hosts/0/rules/0/action", json!({"forward": {"service": "n/s:80"}})), false),
         (with("/hosts/0/rules/0/action", json!({})), false),
         (with("/policies/0", json!({"denied": true})), false),
         (
