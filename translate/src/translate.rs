@@ -50,16 +50,10 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         policies: sets,
         hosts,
     };
+    let clusters = backends.finish(&config.hosts);
     config.generation = generation(&config);
     let (diagnostics, rejected) = report.finish();
-    Translation {
-        config,
-        clusters: backends.finish(),
-        route_profiles,
-        default_profile: defaults.profile,
-        diagnostics,
-        rejected,
-    }
+    Translation { config, clusters, route_profiles, default_profile: defaults.profile, diagnostics, rejected }
 }
 
 /// The Ingresses that are ours, oldest first; of the same age the greater `namespace/name` first, as

@@ -52,7 +52,14 @@ fn diagnostics() {
     type Expected = &'static [(&'static str, &'static str)];
     let cases: &[(&[(&str, &str)], Expected)] = &[
         (&[("kubernetes.io/ingress.class", "nginx"), ("cert-manager.io/cluster-issuer", "x")], &[]),
-        (&[("rewrite-target", "/$1"), ("use-regex", "true")], &[("note[annotation-differs]", "not PCRE")]),
+        (
+            &[("rewrite-target", "/$1"), ("use-regex", "true")],
+<<<<<<< HEAD
+            &[("note[annotation-differs]", "without recursion")],
+=======
+            &[("note[annotation-differs]", "PCRE's expressions, but without")],
+>>>>>>> translatetests
+        ),
         // Names and prefixes.
         (&[("rewrite-taget", "/")], &[("warning[annotation-unknown]", "did you mean `rewrite-target`?")]),
         (
