@@ -3,7 +3,7 @@
 //! This is the one place that says what happens to an object that becomes invalid: its last version that
 //! was served goes on serving until it is mended or taken away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ingress_wasm_translate::diagnostic::Diagnostic;
@@ -47,8 +47,17 @@ impl Catalog {
         let mut diagnostics = Vec::new();
         for file in self.files.values() {
             diagnostics.extend(file.diagnostics.iter().cloned());
-            let objects = file.objects.iter().chain(&file.kept).cloned().collect();
-            diagnostics.extend(merge_into(&mut snapshot, objects));
+            diagnostics.extend(merge_into(&mut snapshot, file.objects.clone()));
+        }
+        // What is kept of a broken file yields to what another file says now: the object may have moved there.
+        let present: BTreeSet<ObjectRef> =
+            self.files.values().flat_map(|file| &file.objects).map(Object::reference).collect();
+        for object in self.files.values().flat_map(|file| &file.kept) {
+            let reference = object.reference();
+            if !present.contains(&reference) {
+                diagnostics.push(kept_note(reference, object.metadata().source.clone()));
+                diagnostics.extend(merge_into(&mut snapshot, vec![object.clone()]));
+            }
         }
         (snapshot, diagnostics)
     }
@@ -99,14 +108,13 @@ impl FileObjects {
             diagnostics: vec![diagnostic],
             ..Loaded::default()
         });
-        let Loaded { objects, mut diagnostics, broken, rejected } = loaded;
+        let Loaded { objects, diagnostics, broken, rejected } = loaded;
         let present = |reference: &ObjectRef| objects.iter().any(|object| object.reference() == *reference);
         let mut kept = Vec::new();
         // Where a document cannot even be attributed to an object, any that is missing may be meant.
         for object in before.objects.into_iter().chain(before.kept) {
             let reference = object.reference();
             if (broken || rejected.contains(&reference)) && !present(&reference) {
-                diagnostics.push(kept_note(reference, object.metadata().source.clone()));
                 kept.push(object);
             }
         }
