@@ -65,7 +65,8 @@ impl<'s> Backends<'s> {
                 Err(diagnostic) => {
                     let reason = diagnostic.consequence.clone();
                     let found = format!("{}:{}", backend.service, backend.port);
-                    report.ingress(place.ingress, place.line, diagnostic.field(place.field.clone(), &found));
+                    let diagnostic = diagnostic.field(place.field.clone(), &found);
+                    report.ingress(place.ingress, place.line, diagnostic);
                     return Action::Respond { status: 503, reason };
                 }
             }
@@ -88,14 +89,16 @@ impl<'s> Backends<'s> {
         }
     }
 
-    fn endpoints(&self, name: &ServicePortName, port: &PortRef) -> Result<Endpoints, Diagnostic> {
+    fn endpoints(&self, name: &ServicePortName, port: &PortRef) -> Result<Endpoints, Box<Diagnostic>> {
         if let Some(addresses) = self.options.backends.get(name) {
             return Ok(Endpoints::Addresses(addresses.clone()));
         }
         let Some(service) = self.snapshot.services.get(&name.service) else {
             let consequence = format!("Service {} does not exist: requests are answered 503", name.service);
-            return Err(Diagnostic::warning("service-missing", consequence)
-                .remedy("create the Service in the namespace of the Ingress, or correct the name"));
+            return Err(Box::new(
+                Diagnostic::warning("service-missing", consequence)
+                    .remedy("create the Service in the namespace of the Ingress, or correct the name"),
+            ));
         };
         if let Some(external) = &service.external_name {
             return external_name(service, external, port);
@@ -104,8 +107,10 @@ impl<'s> Backends<'s> {
             let known: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
             let consequence =
                 format!("Service {} has no port {port}: requests are answered 503", name.service);
-            return Err(Diagnostic::warning("service-port-missing", consequence)
-                .remedy(format!("name one of its ports: {}", known.join(", "))));
+            return Err(Box::new(
+                Diagnostic::warning("service-port-missing", consequence)
+                    .remedy(format!("name one of its ports: {}", known.join(", "))),
+            ));
         };
         Ok(Endpoints::Addresses(self.addresses(&name.service, found)))
     }
@@ -158,12 +163,14 @@ fn leads_home(name: &str) -> bool {
 
 /// A Service of type ExternalName: Envoy resolves the name. The port is that of the Ingress, or that of the
 /// Service's port of that name.
-fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<Endpoints, Diagnostic> {
+fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<Endpoints, Box<Diagnostic>> {
     if leads_home(external) {
         let name = &service.metadata.name;
         let consequence = format!("Service {name} leads to the proxy itself: requests are answered 503");
-        return Err(Diagnostic::error("external-name-loopback", consequence)
-            .remedy("give externalName a name or an address outside of the proxy"));
+        return Err(Box::new(
+            Diagnostic::error("external-name-loopback", consequence)
+                .remedy("give externalName a name or an address outside of the proxy"),
+        ));
     }
     let number = match (port, find_port(service, port)) {
         (_, Some(found)) => match found.target_port {
@@ -175,8 +182,10 @@ fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<En
             let name_of = &service.metadata.name;
             let consequence =
                 format!("Service {name_of} has no port named {name}: requests are answered 503");
-            return Err(Diagnostic::warning("service-port-missing", consequence)
-                .remedy("give the port by its number"));
+            return Err(Box::new(
+                Diagnostic::warning("service-port-missing", consequence)
+                    .remedy("give the port by its number"),
+            ));
         }
     };
     Ok(Endpoints::Name(Endpoint { address: external.to_owned(), port: number }))
