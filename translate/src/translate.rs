@@ -36,7 +36,12 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         let annotations = AnnotationSet::of(ingress, None);
         let context = Context { snapshot, defaults: &defaults, ingress, annotations: &annotations, denied };
         let read = policies::read(&context, &mut policies, &mut report);
-        let position = policies.position(read.set.clone());
+        let mut set = read.set.clone();
+        if ingress.rules.is_empty() {
+            // For the hosts that nobody names ingress-nginx takes over everything but rewrites (`controller.go`).
+            set.rewrite = None;
+        }
+        let position = policies.position(set);
         hosts.add(&Entrant { ingress, policies: &read, position }, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
