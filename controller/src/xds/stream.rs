@@ -57,6 +57,8 @@ struct Subscription {
     rejected: HashMap<Arc<str>, Refused>,
     /// The resources at the last look, where nothing was left to say.
     done: Option<Arc<Named>>,
+    /// It has had an answer.
+    answered: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -265,9 +267,8 @@ impl Subscription {
         removed.sort_unstable();
         if resources.is_empty() && removed.is_empty() {
             // A client that asks for everything waits for an answer even where there is nothing.
-            let unanswered = self.wildcard && self.done.is_none();
             self.done = Some(Arc::clone(named));
-            if !unanswered {
+            if self.answered || !self.wildcard {
                 return None;
             }
         }
@@ -299,6 +300,7 @@ impl Subscription {
             .map(|resource| (Arc::clone(resource.name()), Arc::clone(resource.version())))
             .collect();
         self.in_flight = Some(InFlight { nonce, resources });
+        self.answered = true;
         updated
     }
 }
