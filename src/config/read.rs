@@ -208,7 +208,7 @@ read_struct!(PolicySet {
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
 
 read_enum!(Action {
-    "forward" => Forward { cluster: "cluster", service: "service" },
+    "forward" => Forward { cluster: "cluster", service: "service" or String::new() },
     "respond" => Respond { status: "status", reason: "reason" or String::new() },
 });
 

@@ -100,10 +100,8 @@ fn anchored(path: &str) -> String {
 }
 
 impl ExpressionPaths {
-    /// Compiles the paths of a host: the position of each rule and its path. Gives back the rules whose
-    /// expression is broken as well.
-    pub fn compile<'a>(rules: impl Iterator<Item = (usize, &'a str)>) -> (Self, Vec<(usize, regex::Error)>) {
-        let mut faults = Vec::new();
+    /// Compiles the paths of a host: the position of each rule and its path.
+    pub fn compile<'a>(rules: impl Iterator<Item = (usize, &'a str)>) -> Self {
         let mut sorted: Vec<Entry<'_>> = Vec::new();
         for (rule, path) in rules {
             match compile_path(path) {
@@ -113,8 +111,7 @@ impl ExpressionPaths {
                     let expression = Expression { rule, matcher: Matcher::Regex(regex) };
                     sorted.push(Entry { expression, text: path, literal });
                 }
-                Err(error) => {
-                    faults.push((rule, error));
+                Err(_) => {
                     let literal = plain_beginning(path);
                     // Nothing is known of what it was to protect where only the slash is certain: to
                     // refuse the whole host would do more harm than good.
@@ -138,7 +135,7 @@ impl ExpressionPaths {
             expressions.push(entry.expression);
             literals.push(entry.literal);
         }
-        (ExpressionPaths { expressions: expressions.into(), prefixes: file(&literals) }, faults)
+        ExpressionPaths { expressions: expressions.into(), prefixes: file(&literals) }
     }
 
     /// The rule for a normalised path.

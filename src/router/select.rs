@@ -65,7 +65,7 @@ pub fn select<'t>(
         let rule = host.rules.get(rule)?;
         Some(Selected { host, host_match, rule, path_match })
     };
-    let selection = match &host.paths {
+    let selection = match host.paths() {
         Paths::Elements(paths) => paths.find(path).and_then(|(rule, how)| {
             let path_match = match how {
                 ElementMatch::Exact => PathMatch::Exact,
@@ -106,7 +106,7 @@ pub struct Candidate<'t> {
 pub fn candidates<'t>(table: &'t RoutingTable, authority: &[u8], path: &[u8]) -> Vec<Candidate<'t>> {
     let Some((host, _)) = find_host(table, authority) else { return Vec::new() };
     let mut scratch = crate::regex::Scratch::default();
-    let mut matches = |rule: &CompiledRule| match &host.paths {
+    let mut matches = |rule: &CompiledRule| match host.paths() {
         Paths::Elements(_) => takes(rule, path),
         Paths::Expressions(_) => Regex::new(&format!("^{}", rule.path), Options::CASELESS)
             .is_ok_and(|regex| regex.is_match(path, &mut scratch).unwrap_or(false)),

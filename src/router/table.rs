@@ -1,11 +1,12 @@
 //! The compiled form of a configuration: immutable, and nothing left in it that could fail to parse.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 
 use super::elements::ElementPaths;
 use super::expressions::ExpressionPaths;
 use super::hosts::Hosts;
-use crate::config::PathType;
+use crate::config::{PathMatching, PathType};
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template};
 
@@ -29,7 +30,8 @@ pub struct RoutingTable {
     pub(super) host_names: Hosts,
     /// The hosts.
     pub hosts: Box<[CompiledHost]>,
-    /// Rules that cannot be honoured and refuse instead.
+    /// Parts that cannot be honoured and refuse instead. Broken expressions are not among them: hosts are
+    /// indexed when they are first asked for, and [`super::check_expression`] tells beforehand.
     pub faults: Vec<Fault>,
     pub(super) needs_clock: bool,
 }
@@ -41,11 +43,10 @@ impl RoutingTable {
     }
 }
 
-/// A rule that cannot be honoured. It answers 503 instead of falling to a broader rule that may lack its
-/// protection.
+/// A part that cannot be honoured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
-    /// Where in the configuration, as `hosts[3].rules[0].path`.
+    /// Where in the configuration, as `credentials["n/s"].users["u"]`.
     pub path: String,
     /// What is wrong there.
     pub reason: String,
@@ -60,7 +61,27 @@ pub struct CompiledHost {
     pub app_root: Option<Box<str>>,
     /// The rules, in the order of the configuration.
     pub rules: Box<[CompiledRule]>,
-    pub(super) paths: Paths,
+    pub(super) path_matching: PathMatching,
+    /// The index of the paths: made when the host is first asked for, so that loading a configuration costs
+    /// little however many hosts it has. A worker loads between two requests.
+    pub(super) paths: OnceCell<Paths>,
+}
+
+impl CompiledHost {
+    /// The index of the paths.
+    pub(super) fn paths(&self) -> &Paths {
+        self.paths.get_or_init(|| {
+            let rules = self.rules.iter().enumerate();
+            match self.path_matching {
+                PathMatching::Elements => Paths::Elements(ElementPaths::compile(
+                    rules.map(|(i, rule)| (i, &*rule.path, rule.path_type)),
+                )),
+                PathMatching::Expressions => {
+                    Paths::Expressions(ExpressionPaths::compile(rules.map(|(i, rule)| (i, &*rule.path))))
+                }
+            }
+        })
+    }
 }
 
 /// The paths of a host.
@@ -92,8 +113,8 @@ pub enum CompiledAction {
     Forward {
         /// The Envoy cluster.
         cluster: Box<str>,
-        /// `namespace/name:port`.
-        service: Box<str>,
+        /// `namespace/name:port`, where the cluster's name is another: see [`CompiledAction::service`].
+        service: Option<Box<str>>,
     },
     /// Answered with a status.
     Respond {
@@ -102,6 +123,16 @@ pub enum CompiledAction {
         /// Why.
         reason: Box<str>,
     },
+}
+
+impl CompiledAction {
+    /// The Service that requests go to, `namespace/name:port`.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            CompiledAction::Forward { cluster, service } => Some(service.as_deref().unwrap_or(cluster)),
+            CompiledAction::Respond { .. } => None,
+        }
+    }
 }
 
 /// See [`crate::config::PolicySet`].

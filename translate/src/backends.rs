@@ -71,7 +71,9 @@ impl<'s> Backends<'s> {
                 }
             }
         }
-        Action::Forward { cluster, service: name.to_string() }
+        let service = name.to_string();
+        let service = if service == cluster { String::new() } else { service };
+        Action::Forward { cluster, service }
     }
 
     fn cluster_name(&self, name: &ServicePortName, reference: &PortRef, connect_timeout: Duration) -> String {

@@ -264,8 +264,12 @@ impl Subscription {
             gone.chain(never).filter(|name| !named.contains_key(*name)).cloned().collect();
         removed.sort_unstable();
         if resources.is_empty() && removed.is_empty() {
+            // A client that asks for everything waits for an answer even where there is nothing.
+            let unanswered = self.wildcard && self.done.is_none();
             self.done = Some(Arc::clone(named));
-            return None;
+            if !unanswered {
+                return None;
+            }
         }
         Some(Difference { resources, removed })
     }

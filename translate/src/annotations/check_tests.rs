@@ -54,7 +54,7 @@ fn diagnostics() {
         (&[("kubernetes.io/ingress.class", "nginx"), ("cert-manager.io/cluster-issuer", "x")], &[]),
         (
             &[("rewrite-target", "/$1"), ("use-regex", "true")],
-            &[("note[annotation-differs]", "PCRE's expressions, but without")],
+            &[("note[annotation-differs]", "without recursion")],
         ),
         // Names and prefixes.
         (&[("rewrite-taget", "/")], &[("warning[annotation-unknown]", "did you mean `rewrite-target`?")]),

@@ -124,9 +124,9 @@ impl Contender {
         let mut server = Server::start(&mut command, interrupted)?;
         let failure = || format!("{}: {}", self.name, tail(&log));
         loop {
-            match http::request(address, "GET", "bench.invalid", "/", &[], Duration::from_secs(5)) {
-                // The filter answers 404 for a host that it does not know; 5xx is a filter that failed.
-                Ok(response) if response.status < 500 => break,
+            match http::request(address, "GET", "bench.invalid", "/healthz", &[], Duration::from_secs(5)) {
+                // The filter answers health checks for hosts that no rule names.
+                Ok(response) if response.status == 200 => break,
                 Ok(response) => bail!("Envoy answered {}; {}", response.status, failure()),
                 Err(error) if start.elapsed() > LIMIT => bail!("no answer: {error}; {}", failure()),
                 Err(_) => {
