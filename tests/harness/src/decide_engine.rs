@@ -303,4 +303,29 @@ mod tests {
         let expect: Expect = serde_saphyr::from_str("{tls: {version: TLSv1.3}}").expect("reads");
         assert!(DecideEngine.visible(&expect).is_empty());
     }
+
+    #[test]
+    fn cases_that_only_envoy_can_run_are_skipped() {
+        let case = |needs: &str, expect: &str| {
+            let text = format!(
+                "- name: a\n  source: s\n  area: x\n  needs: [{needs}]\n  manifests: ''\n  requests: [{{url: \
+                 'http://a/', expect: {expect}}}]\n"
+            );
+            crate::case::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")).remove(0)
+        };
+        let cases = [
+            ("", "{status: 200}", false),
+            ("", "{status: 200, tls: {version: TLSv1.3}}", false),
+            ("", "{tls: {version: TLSv1.3}}", true),
+            ("", "{endpoints: 2, request_headers: {Connection: close}}", true),
+            ("", "{}", false),
+            ("cookie-jar", "{status: 200}", false),
+            ("tls-options", "{status: 200}", true),
+            ("dead-endpoints", "{status: 200}", true),
+        ];
+        for (needs, expect, skipped) in cases {
+            let lacks = crate::engine::lacks(&DecideEngine, &case(needs, expect));
+            assert_eq!(lacks.is_some(), skipped, "{needs}, {expect}: {lacks:?}");
+        }
+    }
 }
