@@ -66,6 +66,7 @@ impl Site {
                 name: (*name).to_owned(),
                 path_matching: PathMatching::Elements,
                 app_root: None,
+                tls: false,
                 rules: vec![Rule {
                     ingress: format!("test/{name}"),
                     path: "/".to_owned(),

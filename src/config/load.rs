@@ -137,13 +137,15 @@ mod tests {
         let text = r#"{"version":1,"generation":"g\u00e4\ud83d\ude00\n\"\\","global":{"connectionHeader":true,
             "forwarded":{"trustHeaders":true,"trustedProxies":["10.0.0.0/8"],"addressHeader":"X-A","append":true},
             "requestHeaders":[{"set":{"name":"a","value":"b"}},{"add":{"name":"c","value":"d"}},{"remove":{"name":"e"}}],
-            "responseHeaders":[{"set":{"name":"f","value":"g"}}],"underscoresInHeaders":true},
+            "responseHeaders":[{"set":{"name":"f","value":"g"}}],"underscoresInHeaders":true,"redirectStatus":301,
+            "hsts":"max-age=1"},
             "credentials":{"n/s":{"users":{"u":"h","v":"i"}}},
             "policies":[{"denied":"why","maxBodyBytes":18446744073709551615,"basicAuth":{"realm":"r","credentials":"n/s"},
             "rewrite":{"path":{"target":"/$1","forwardedPrefix":"/x"}},"originalUriHeader":true,
             "requestHeaders":[{"remove":{"name":"e"}}],"responseHeaders":[{"remove":{"name":"f"}}],"routeProfile":"p"},
-            {"rewrite":{"prefix":{"target":"/"}},"basicAuth":{"credentials":"n/s"}},{}],
-            "hosts":[{"name":"a","pathMatching":"expressions","appRoot":"/r","rules":[{"ingress":"n/i","path":"/",
+            {"rewrite":{"prefix":{"target":"/"}},"basicAuth":{"credentials":"n/s"}},{"redirect":{"url":"/u","status":302},
+            "relativeRedirects":true,"tlsRedirect":{"always":true,"preserveTrailingSlash":true}},{"tlsRedirect":{}}],
+            "hosts":[{"name":"a","pathMatching":"expressions","appRoot":"/r","tls":true,"rules":[{"ingress":"n/i","path":"/",
             "pathType":"Exact","policies":0,"action":{"forward":{"cluster":"c","service":"s"}}},{"ingress":"n/i","path":"/b",
             "policies":1,"action":{"respond":{"status":503,"reason":"w"}}}]},{"name":"*"}]}"#;
         let own = from_slice(text.as_bytes()).expect("the own reader reads");

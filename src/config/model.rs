@@ -61,6 +61,13 @@ pub struct Global {
     /// dropped, since many applications cannot tell them from names with a hyphen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub underscores_in_headers: bool,
+    /// Status of redirects to HTTPS (ConfigMap `http-redirect-code`), 300 to 308. Absent: 308.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_status: Option<u16>,
+    /// Value of Strict-Transport-Security on every HTTPS answer of a rule (ConfigMap `hsts`). Absent: what
+    /// the backend sends stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<String>,
 }
 
 /// Which forwarded headers of a request are believed.
@@ -125,6 +132,11 @@ pub struct Host {
     /// Where a request for exactly `/` is redirected (302) before any rule is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_root: Option<String>,
+    /// There is a certificate for the name, be it the default one: plain HTTP is redirected where a
+    /// `TlsRedirect` asks for it. Of a wildcard it holds for every name of one more label, those of other
+    /// entries too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: bool,
     /// The rules, in any order: which one wins follows from the paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -210,6 +222,15 @@ pub struct PolicySet {
     /// User name and password are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
+    /// Every request is redirected, before anything else but `denied` is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// Redirects to a path are sent without scheme and host (nginx `absolute_redirect off`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub relative_redirects: bool,
+    /// Plain HTTP is redirected to HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_redirect: Option<TlsRedirect>,
     /// The path that the backend gets instead of the request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
@@ -239,6 +260,31 @@ pub struct BasicAuth {
     pub realm: String,
     /// Key in `PluginConfig.credentials`.
     pub credentials: String,
+}
+
+/// A redirect of every request (`permanent-redirect`, `temporal-redirect`). Path and query of the request
+/// are not appended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Redirect {
+    /// Where to: a URL, or a path on the same host.
+    pub url: String,
+    /// HTTP status, 300 to 308. One without a Location (300, 304 to 306) gets the URL as its body.
+    pub status: u16,
+}
+
+/// When and how plain HTTP is redirected to HTTPS: to the same host without its port, and the same target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TlsRedirect {
+    /// Also where there is no certificate for the host (`force-ssl-redirect`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub always: bool,
+    /// Keep a slash at the end of the target, which ingress-nginx drops.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub preserve_trailing_slash: bool,
 }
 
 /// How the path of a request changes on its way to the backend. The query stays.

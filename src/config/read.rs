@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::json::{Read, Reader};
 use super::{
     Action, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
-    PluginConfig, PolicySet, Rewrite, Rule,
+    PluginConfig, PolicySet, Redirect, Rewrite, Rule, TlsRedirect,
 };
 
 /// What can be read from JSON.
@@ -168,6 +168,8 @@ read_struct!(Global {
     request_headers: "requestHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
     underscores_in_headers: "underscoresInHeaders" or false,
+    redirect_status: "redirectStatus" or None,
+    hsts: "hsts" or None,
 });
 
 read_struct!(Forwarded {
@@ -183,6 +185,7 @@ read_struct!(Host {
     name: "name",
     path_matching: "pathMatching" or PathMatching::Elements,
     app_root: "appRoot" or None,
+    tls: "tls" or false,
     rules: "rules" or Vec::new(),
 });
 
@@ -198,6 +201,9 @@ read_struct!(PolicySet {
     denied: "denied" or None,
     max_body_bytes: "maxBodyBytes" or None,
     basic_auth: "basicAuth" or None,
+    redirect: "redirect" or None,
+    relative_redirects: "relativeRedirects" or false,
+    tls_redirect: "tlsRedirect" or None,
     rewrite: "rewrite" or None,
     original_uri_header: "originalUriHeader" or false,
     request_headers: "requestHeaders" or Vec::new(),
@@ -206,6 +212,13 @@ read_struct!(PolicySet {
 });
 
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
+
+read_struct!(Redirect { url: "url", status: "status" });
+
+read_struct!(TlsRedirect {
+    always: "always" or false,
+    preserve_trailing_slash: "preserveTrailingSlash" or false,
+});
 
 read_enum!(Action {
     "forward" => Forward { cluster: "cluster", service: "service" },

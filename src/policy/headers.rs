@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::{Facts, Template};
 use crate::config::HeaderEdit;
-use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER};
+use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER, Scheme};
 use crate::router::{CompiledPolicies, RoutingTable};
 
 /// Prefix of the headers between Envoy and the filter.
@@ -180,7 +180,18 @@ pub fn response_edits<'a>(
     facts: &Facts<'a>,
 ) -> Vec<Edit<'a>> {
     let own = policies.map_or(&[][..], |policies| &policies.response_headers);
-    table.response_headers.iter().chain(own).map(|edit| edit.render(facts)).collect()
+    let mut edits: Vec<Edit<'a>> =
+        table.response_headers.iter().chain(own).map(|edit| edit.render(facts)).collect();
+    if let Some(hsts) = table.hsts.as_deref()
+        && facts.selected.is_some()
+        && facts.request.connection.scheme == Scheme::Https
+    {
+        // nginx hides headers of the backend before it sets this one, and sets those of users after it.
+        let hidden = edits.iter().take_while(|edit| matches!(edit, Edit::Remove(_))).count();
+        let name = Cow::Borrowed("strict-transport-security");
+        edits.insert(hidden, Edit::Set(name, Cow::Borrowed(hsts.as_bytes())));
+    }
+    edits
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@
 mod basic_auth;
 mod client;
 mod headers;
+mod redirect;
 mod reply;
 mod rewrite;
 mod template;
@@ -24,10 +25,9 @@ pub use template::{Template, UnknownVariable};
 
 use crate::decision::{Decision, Edit, Forward, Reply, RequestView};
 use crate::password::VerifiedCache;
-use crate::router::path::{Target, escape, parse_target};
+use crate::router::path::{Target, parse_target};
 use crate::router::{
     self, CompiledAction, CompiledPolicies, PathMatch, RoutingTable, Scratch, Selected, Selection,
-    canonical_host,
 };
 
 /// What outlives a request: reusable memory, and passwords that were verified before.
@@ -123,15 +123,15 @@ fn decide_rule<'a>(
     state: &mut State,
 ) -> Decision<'a> {
     let request = facts.request;
-    // nginx redirects before it looks at anything else of the location.
-    if selected.path_match == PathMatch::MissingSlash {
-        let location = with_slash(&facts, &selected.rule.path);
-        return answer(table, &facts, None, reply::redirect(301, location, "missing_slash"));
-    }
     // Positions were checked when the table was compiled.
     let Some(policies) = table.policies.get(selected.rule.policies) else {
         return answer(table, &facts, None, page(503, "no_policies"));
     };
+    // nginx redirects before it looks at anything else of the location.
+    if selected.path_match == PathMatch::MissingSlash {
+        let location = redirect::with_slash(&facts, &selected.rule.path, policies.relative_redirects);
+        return answer(table, &facts, None, reply::redirect(301, location, "missing_slash"));
+    }
     let refuse = |reply| answer(table, &facts, Some(policies), reply);
     if policies
         .max_body_bytes
@@ -142,12 +142,20 @@ fn decide_rule<'a>(
     if policies.denied.is_some() {
         return answer(table, &facts, None, page(503, "denied"));
     }
+    if let Some(redirect) = &policies.redirect {
+        return refuse(redirect::configured(redirect, policies.relative_redirects, &facts));
+    }
     let rewritten = policies.rewrite.as_ref().map(|rewrite| rewrite::rewrite(rewrite, &facts));
     let path = match rewritten {
         Some(Rewritten::Elsewhere(location)) => return refuse(reply::redirect(302, location, "rewrite")),
         Some(Rewritten::Target { target, forwarded_prefix }) => Some((target, forwarded_prefix)),
         None | Some(Rewritten::Unchanged) => None,
     };
+    if let Some(redirect) = policies.tls_redirect
+        && let Some(location) = redirect::to_tls(redirect, table, &facts)
+    {
+        return refuse(reply::redirect(table.redirect_status, location, "tls_redirect"));
+    }
     if let CompiledAction::Respond { status: status @ 500..600, .. } = &selected.rule.action {
         return refuse(page(*status, "no_backend"));
     }
@@ -183,22 +191,6 @@ fn answer<'a>(
 ) -> Decision<'a> {
     reply::edit(&mut reply, headers::response_edits(table, policies, facts));
     Decision::Reply(reply)
-}
-
-/// Where nginx sends a request for `/foo` when the rule is `/foo/`: an absolute URL with the Host in lower
-/// case and without its port (`port_in_redirect off`), the query kept.
-fn with_slash(facts: &Facts<'_>, rule_path: &str) -> Vec<u8> {
-    let request = facts.request;
-    let mut location = [request.connection.scheme.as_str().as_bytes(), b"://"].concat();
-    location.extend_from_slice(&canonical_host(request.authority()));
-    escape(rule_path.as_bytes(), &mut location);
-    if let Some(query) = facts.query
-        && !query.is_empty()
-    {
-        location.push(b'?');
-        location.extend_from_slice(query);
-    }
-    location
 }
 
 /// Content-Length of a request. Envoy refuses what is not a number.

@@ -7,11 +7,11 @@ use std::rc::Rc;
 
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
-    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRewrite, CompiledRule, Fault,
-    RoutingTable,
+    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite,
+    CompiledRule, Fault, RoutingTable,
 };
 use crate::config::{
-    Action, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Rewrite,
+    Action, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect, Rewrite,
 };
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template, challenge};
@@ -33,6 +33,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         compiled_policies.push(compiler.policies(&format!("policies[{index}]"), set, &users)?);
     }
     let mut host_names = Hosts::default();
+    let mut certificates = Hosts::default();
     let mut compiled_hosts = Vec::with_capacity(hosts.len());
     for (index, host) in hosts.into_iter().enumerate() {
         host_names.insert(&host.name, index).map_err(|error| {
@@ -44,10 +45,24 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
             };
             inconsistent(format!("hosts[{index}].name"), reason)
         })?;
+        if host.tls {
+            // The name has just been found good.
+            let _ = certificates.insert(&host.name, index);
+        }
         compiled_hosts.push(compiler.host(index, host, compiled_policies.len())?);
     }
-    let Global { connection_header, forwarded, request_headers, response_headers, underscores_in_headers } =
-        global;
+    let Global {
+        connection_header,
+        forwarded,
+        request_headers,
+        response_headers,
+        underscores_in_headers,
+        redirect_status,
+        hsts,
+    } = global;
+    if let Some(hsts) = &hsts {
+        text("global.hsts", hsts)?;
+    }
     let client = ClientAddress::compile(&forwarded).map_err(|(index, reason)| {
         inconsistent(format!("global.forwarded.trustedProxies[{index}]"), reason)
     })?;
@@ -60,8 +75,11 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         client,
         request_headers,
         response_headers,
+        redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,
+        hsts: hsts.map(Into::into),
         policies: compiled_policies.into(),
         host_names,
+        certificates,
         hosts: compiled_hosts.into(),
         faults: compiler.faults,
         needs_clock: compiler.needs_clock,
@@ -70,6 +88,22 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
 
 fn inconsistent(path: impl Into<String>, reason: impl Into<String>) -> ConfigError {
     ConfigError::Inconsistent { path: path.into(), reason: reason.into() }
+}
+
+/// Checks the status of a redirect.
+fn status(at: &str, status: u16) -> Result<u16, ConfigError> {
+    if (300..=308).contains(&status) {
+        return Ok(status);
+    }
+    Err(inconsistent(at, format!("{status} is not a status between 300 and 308")))
+}
+
+/// Checks what goes into a header as it stands.
+fn text(at: &str, text: &str) -> Result<(), ConfigError> {
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(inconsistent(at, "control characters are not allowed here"));
+    }
+    Ok(())
 }
 
 /// What is gathered on the way.
@@ -115,12 +149,23 @@ impl Compiler {
             denied,
             max_body_bytes,
             basic_auth,
+            redirect,
+            relative_redirects,
+            tls_redirect,
             rewrite,
             original_uri_header,
             request_headers,
             response_headers,
             route_profile,
         } = set;
+        let redirect = match redirect {
+            None => None,
+            Some(Redirect { url, status: code }) => {
+                text(&format!("{at}.redirect.url"), &url)?;
+                let status = status(&format!("{at}.redirect.status"), code)?;
+                Some(CompiledRedirect { url: url.into(), status })
+            }
+        };
         let basic_auth = match basic_auth {
             None => None,
             Some(auth) => {
@@ -152,6 +197,9 @@ impl Compiler {
             denied: denied.map(Into::into),
             max_body_bytes,
             basic_auth,
+            redirect,
+            relative_redirects,
+            tls_redirect,
             rewrite,
             original_uri_header,
             request_headers: self.headers(&format!("{at}.requestHeaders"), request_headers)?,
@@ -177,7 +225,7 @@ impl Compiler {
     }
 
     fn host(&mut self, index: usize, host: Host, policies: usize) -> Result<CompiledHost, ConfigError> {
-        let Host { name, path_matching, app_root, rules } = host;
+        let Host { name, path_matching, app_root, tls: _, rules } = host;
         let mut compiled = Vec::with_capacity(rules.len());
         for (position, rule) in rules.into_iter().enumerate() {
             if rule.policies >= policies {

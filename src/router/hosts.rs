@@ -83,13 +83,18 @@ fn is_wildcard_label(label: &[u8]) -> bool {
         && label.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte == b'_')
 }
 
-/// A host in lower case, without port and final dot. An IPv6 address keeps its brackets.
-pub fn canonical(authority: &[u8]) -> Cow<'_, [u8]> {
+/// A host as written, without its port. An IPv6 address keeps its brackets.
+pub fn without_port(authority: &[u8]) -> &[u8] {
     let after_brackets =
         authority.iter().rposition(|byte| *byte == b']').map_or(0, |end| end.saturating_add(1));
     let colon = authority.iter().skip(after_brackets).position(|byte| *byte == b':');
     let end = colon.map_or(authority.len(), |colon| colon.saturating_add(after_brackets));
-    let host = authority.get(..end).unwrap_or_default();
+    authority.get(..end).unwrap_or_default()
+}
+
+/// A host in lower case, without port and final dot. An IPv6 address keeps its brackets.
+pub fn canonical(authority: &[u8]) -> Cow<'_, [u8]> {
+    let host = without_port(authority);
     let host = host.strip_suffix(b".").unwrap_or(host);
     if host.iter().any(u8::is_ascii_uppercase) {
         Cow::Owned(host.to_ascii_lowercase())

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use super::elements::ElementPaths;
 use super::expressions::ExpressionPaths;
 use super::hosts::Hosts;
-use crate::config::{PathMatching, PathType};
+use crate::config::{PathMatching, PathType, TlsRedirect};
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template};
 
@@ -25,9 +25,15 @@ pub struct RoutingTable {
     pub request_headers: Box<[HeaderTemplate]>,
     /// Edits to each answer.
     pub response_headers: Box<[HeaderTemplate]>,
+    /// Status of redirects to HTTPS.
+    pub redirect_status: u16,
+    /// Value of Strict-Transport-Security.
+    pub hsts: Option<Box<str>>,
     /// The policies that rules refer to.
     pub policies: Box<[CompiledPolicies]>,
     pub(super) host_names: Hosts,
+    /// Names that there is a certificate for.
+    pub(super) certificates: Hosts,
     /// The hosts.
     pub hosts: Box<[CompiledHost]>,
     /// Parts that cannot be honoured and refuse instead. Broken expressions are not among them: hosts are
@@ -40,6 +46,11 @@ impl RoutingTable {
     /// Decisions of this table look at the time.
     pub fn needs_clock(&self) -> bool {
         self.needs_clock
+    }
+
+    /// There is a certificate for the Host of a request, or for the wildcard above it.
+    pub fn has_certificate(&self, authority: &[u8]) -> bool {
+        self.certificates.find(authority).is_some()
     }
 }
 
@@ -134,6 +145,12 @@ pub struct CompiledPolicies {
     pub max_body_bytes: Option<u64>,
     /// User name and password are asked for.
     pub basic_auth: Option<CompiledBasicAuth>,
+    /// Every request is redirected.
+    pub redirect: Option<CompiledRedirect>,
+    /// Redirects to a path are sent without scheme and host.
+    pub relative_redirects: bool,
+    /// Plain HTTP is redirected to HTTPS.
+    pub tls_redirect: Option<TlsRedirect>,
     /// The path that the backend gets.
     pub rewrite: Option<CompiledRewrite>,
     /// X-Original-URI is set.
@@ -144,6 +161,15 @@ pub struct CompiledPolicies {
     pub response_headers: Box<[HeaderTemplate]>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
+}
+
+/// See [`crate::config::Redirect`].
+#[derive(Debug)]
+pub struct CompiledRedirect {
+    /// A URL or a path, without control characters.
+    pub url: Box<str>,
+    /// HTTP status.
+    pub status: u16,
 }
 
 /// See [`crate::config::BasicAuth`].

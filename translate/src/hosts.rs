@@ -29,6 +29,8 @@ pub struct Hosts {
 #[derive(Default)]
 struct HostRules {
     app_root: Option<String>,
+    /// An Ingress with a TLS section names it.
+    tls: bool,
     expressions: bool,
     /// What no rule takes: from the first Ingress that names the host.
     unmatched: Option<Rule>,
@@ -49,6 +51,9 @@ pub struct Entrant<'a> {
     pub policies: &'a IngressPolicies,
     /// Their position in the configuration.
     pub position: usize,
+    /// That of the same policies without the redirect to HTTPS, and the beginnings of the paths that are
+    /// served by plain HTTP (`no-tls-redirect-locations`).
+    pub plain: Option<(usize, &'a [String])>,
 }
 
 impl Hosts {
@@ -73,6 +78,7 @@ impl Hosts {
                     || Action::Respond { status: 404, reason: "no rule takes this path".to_owned() };
                 entrant.rule("/".to_owned(), PathType::Prefix, default.clone().unwrap_or_else(nothing))
             });
+            host.tls |= name != ANY_HOST && !ingress.tls.is_empty();
             if host.app_root.is_none() {
                 host.app_root.clone_from(&entrant.policies.app_root);
             }
@@ -131,7 +137,9 @@ pub type Ingresses<'a> = BTreeMap<&'a ObjectName, &'a Ingress>;
 impl Entrant<'_> {
     fn rule(&self, path: String, path_type: PathType, action: Action) -> Rule {
         let ingress = self.ingress.metadata.name.to_string();
-        Rule { ingress, path, path_type, policies: self.position, action }
+        let plain = self.plain.filter(|(_, beginnings)| beginnings.iter().any(|b| path.starts_with(b)));
+        let policies = plain.map_or(self.position, |(position, _)| position);
+        Rule { ingress, path, path_type, policies, action }
     }
 }
 
@@ -195,7 +203,7 @@ impl HostRules {
         if !self.owners.contains_key(&("/".to_owned(), PathType::Prefix)) {
             self.rules.extend(self.unmatched);
         }
-        Host { name, path_matching, app_root: self.app_root, rules: self.rules }
+        Host { name, path_matching, app_root: self.app_root, tls: self.tls, rules: self.rules }
     }
 
     /// Reports expressions that cannot be matched. The filter answers their literal beginning with 503.

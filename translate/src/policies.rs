@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ingress_wasm::config::{BasicAuth, Credentials, HeaderEdit, PolicySet, Rewrite};
+use ingress_wasm::config::{BasicAuth, Credentials, HeaderEdit, PolicySet, Redirect, Rewrite, TlsRedirect};
 use ingress_wasm::policy::{HeaderTemplate, Template};
 
 use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
@@ -71,6 +71,8 @@ pub struct Context<'a> {
     pub annotations: &'a AnnotationSet<'a>,
     /// Why all its rules are denied, if the registry says so.
     pub denied: Option<String>,
+    /// Some host has a certificate: else nothing is redirected to HTTPS on account of one.
+    pub certificates: bool,
 }
 
 /// Reads the policies of an Ingress.
@@ -79,6 +81,9 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
     let mut set = PolicySet {
         denied: context.denied.clone(),
         max_body_bytes: body_limit(annotations, defaults),
+        redirect: redirect(context, report),
+        relative_redirects: defaults.relative_redirects || annotations.is_true("relative-redirects"),
+        tls_redirect: tls_redirect(context),
         rewrite: rewrite(context, report),
         original_uri_header: defaults.original_uri_header || is_of_old(ingress, annotations),
         ..PolicySet::default()
@@ -131,6 +136,47 @@ fn body_limit(annotations: &AnnotationSet<'_>, defaults: &Defaults) -> Option<u6
         Some(Err(InvalidValue::UnknownUnit)) => Some(NGINX_DEFAULT),
         _ => defaults.max_body_bytes,
     }
+}
+
+/// A temporal redirect goes before a permanent one, as in ingress-nginx, and one that is no URL does away
+/// with both (`annotations/redirect`).
+fn redirect(context: &Context<'_>, report: &mut Report) -> Option<Redirect> {
+    let annotations = context.annotations;
+    let status = |name, most, default| match annotations.value(name) {
+        Some(Value::Integer(code)) if (300..=most).contains(&code) => u16::try_from(code).unwrap_or(default),
+        _ => default,
+    };
+    if let Some(url) = text(annotations, "temporal-redirect") {
+        if has_http_scheme(&url) {
+            return Some(Redirect { url, status: status("temporal-redirect-code", 307, 302) });
+        }
+        let diagnostic =
+            Diagnostic::warning("annotation-invalid", "a URL with http or https is needed: it is ignored")
+                .remedy("write the whole URL, or use permanent-redirect with a path");
+        let key = annotations.get("temporal-redirect").map_or("", |setting| setting.key);
+        report.annotation(context.ingress, key, diagnostic);
+        return None;
+    }
+    let url = text(annotations, "permanent-redirect")?;
+    Some(Redirect { url, status: status("permanent-redirect-code", 308, 301) })
+}
+
+fn has_http_scheme(url: &str) -> bool {
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    scheme.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http"))
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+fn tls_redirect(context: &Context<'_>) -> Option<TlsRedirect> {
+    let Context { annotations, defaults, .. } = context;
+    let flag = |name, default| match annotations.value(name) {
+        Some(Value::Bool(on)) => on,
+        _ => default,
+    };
+    let always = flag("force-ssl-redirect", defaults.tls_redirect.always);
+    let with_certificate = context.certificates && flag("ssl-redirect", defaults.ssl_redirect);
+    let preserve = flag("preserve-trailing-slash", defaults.tls_redirect.preserve_trailing_slash);
+    (always || with_certificate).then_some(TlsRedirect { always, preserve_trailing_slash: preserve })
 }
 
 fn rewrite(context: &Context<'_>, report: &mut Report) -> Option<Rewrite> {

@@ -44,7 +44,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "force-ssl-redirect",
-        support: Support::NotSupported("plain HTTP is served, there is no redirect to HTTPS"),
+        support: Support::Exact,
         neutral: &["false"],
         risk: Risk::Medium,
         summary: "Redirects plain HTTP to HTTPS even where the Ingress has no certificate.",
@@ -66,9 +66,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "permanent-redirect",
         value: ValueGrammar::Url,
-        support: Support::NotSupported("requests go to the backend of the rule, there is no redirect"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Error),
         risk: Risk::Medium,
         summary: "Answers every request with a permanent redirect to this URL.",
         example: "https://new.example",
@@ -77,17 +76,15 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "permanent-redirect-code",
         value: ValueGrammar::ANY_INTEGER,
-        support: Support::NotSupported("there is no redirect whose status it could set"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Note),
         summary: "The status of `permanent-redirect`, 300 to 308; any other number means 301.",
         example: "308",
         ..BASE
     },
     Annotation {
         name: "preserve-trailing-slash",
-        support: Support::NotSupported("there is no redirect to HTTPS whose path it could keep"),
-        lost: Lost::Ignored(Severity::Note),
+        support: Support::Exact,
         neutral: &["false"],
         risk: Risk::Medium,
         summary: "Keeps a final `/` of the path when redirecting to HTTPS.",
@@ -96,7 +93,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "relative-redirects",
-        support: Support::NotSupported("how redirects are written does not depend on it"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         neutral: &["false"],
         summary: "Writes redirects of the proxy itself without scheme and host.",
@@ -129,7 +126,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "ssl-redirect",
-        support: Support::NotSupported("plain HTTP is served, there is no redirect to HTTPS"),
+        support: Support::Exact,
         neutral: &["false"],
         summary: "Redirects plain HTTP to HTTPS where the host has a certificate; on unless it is `false`.",
         example: "false",
@@ -138,9 +135,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "temporal-redirect",
         value: ValueGrammar::Url,
-        support: Support::NotSupported("requests go to the backend of the rule, there is no redirect"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Error),
         risk: Risk::Medium,
         summary: "Answers every request with a temporary redirect to this URL; without a scheme it is ignored.",
         example: "https://status.example/maintenance",
@@ -149,9 +145,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "temporal-redirect-code",
         value: ValueGrammar::ANY_INTEGER,
-        support: Support::NotSupported("there is no redirect whose status it could set"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Note),
         needs: &["temporal-redirect"],
         summary: "The status of `temporal-redirect`, 300 to 307; any other number means 302.",
         example: "307",
