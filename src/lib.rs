@@ -33,6 +33,11 @@ pub mod router;
 #[cfg(target_os = "wasi")]
 mod filter;
 
+// The part of the filter that is pure, for its tests.
+#[cfg(all(test, not(target_os = "wasi")))]
+#[path = "filter/header_map.rs"]
+mod header_map;
+
 /// Version of this build.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 

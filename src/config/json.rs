@@ -166,6 +166,9 @@ impl<'t> Reader<'t> {
         self.peek();
         let mut value: Option<u64> = None;
         while let Some(digit) = self.text.get(self.at).copied().filter(u8::is_ascii_digit) {
+            if value == Some(0) {
+                return Err(self.fault("a number begins with no zero"));
+            }
             let digit = u64::from(digit.wrapping_sub(b'0'));
             let next = value.unwrap_or(0).checked_mul(10).and_then(|value| value.checked_add(digit));
             value = Some(next.ok_or_else(|| self.fault("the number is too large"))?);

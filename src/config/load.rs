@@ -80,6 +80,7 @@ mod tests {
             ("", "plugin configuration at .: unexpected end at line 1 column 0"),
             ("{}", "plugin configuration at .: missing field `version` at line 1 column 2"),
             ("[1]", "at .: expected an object"),
+            (r#"{"version":01}"#, "at version: a number begins with no zero at line 1 column 12"),
             (r#"{"version":2}"#, "version 2 is not understood, this filter reads version 1"),
             (r#"{"future":{"a":[1,{"b":"}"}]},"version":2,"#, "version 2 is not understood"),
             (r#"{"version":1,"hosst":[]}"#, "at hosst: unknown field at line 1 column 21"),

@@ -17,6 +17,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct PluginConfig {
     /// Version of the contract, `SCHEMA_VERSION`. Any other value is refused.
+    #[cfg_attr(feature = "schema", schemars(extend("const" = SCHEMA_VERSION)))]
     pub version: u32,
     /// Names this content: the same rules have the same generation. Shown in the filter's log and by
     /// its probe, so that one can wait until every worker serves it. Free text without control characters.
@@ -79,12 +80,13 @@ pub struct Forwarded {
     /// `use-forwarded-headers`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub trust_headers: bool,
-    /// Networks whose hosts may name the client's address in `address_header`; CIDR notation, IPv4 or
+    /// Networks whose hosts may name the client's address in `addressHeader`; CIDR notation, IPv4 or
     /// IPv6. Empty: nobody may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub trusted_proxies: Vec<String>,
     /// The header that holds the client's address; `X-Forwarded-For` unless configured otherwise.
     #[serde(default = "forwarded_for", skip_serializing_if = "is_forwarded_for")]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = forwarded_for())))]
     pub address_header: String,
     /// Append the address to X-Forwarded-For instead of replacing it (`compute-full-forwarded-for`).
     #[serde(default, skip_serializing_if = "is_default")]
@@ -128,6 +130,7 @@ pub struct Host {
     pub name: String,
     /// How the paths of all rules of this host are read.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = PathMatching::default())))]
     pub path_matching: PathMatching,
     /// Where a request for exactly `/` is redirected (302) before any rule is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -166,6 +169,7 @@ pub struct Rule {
     pub path: String,
     /// How the path is meant; without meaning where the host matches by expressions.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[cfg_attr(feature = "schema", schemars(extend("default" = PathType::default())))]
     pub path_type: PathType,
     /// Position in `PluginConfig.policies`.
     pub policies: usize,
@@ -193,13 +197,15 @@ pub enum Action {
     Forward {
         /// Name of the Envoy cluster.
         cluster: String,
-        /// The Service behind it, `namespace/name:port`.
+        /// The Service behind it, `namespace/name:port`. Absent: the name of the cluster says it.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
         service: String,
     },
     /// Answered with a status of the filter's own: 404 where nothing is configured, 503 where the
     /// backend is missing.
     Respond {
         /// HTTP status, 200 to 599.
+        #[cfg_attr(feature = "schema", schemars(range(min = 200, max = 599)))]
         status: u16,
         /// Why, in words of the Ingress: for `explain` and the log, never sent to clients.
         #[serde(default, skip_serializing_if = "String::is_empty")]

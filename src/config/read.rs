@@ -221,7 +221,7 @@ read_struct!(TlsRedirect {
 });
 
 read_enum!(Action {
-    "forward" => Forward { cluster: "cluster", service: "service" },
+    "forward" => Forward { cluster: "cluster", service: "service" or String::new() },
     "respond" => Respond { status: "status", reason: "reason" or String::new() },
 });
 

@@ -52,3 +52,47 @@ fn text(bytes: &[u8], size: usize) -> Option<(&[u8], &[u8])> {
     let (text, rest) = bytes.split_at_checked(size)?;
     Some((text, rest.get(1..)?))
 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+
+    type Pairs = &'static [(&'static [u8], &'static [u8])];
+
+    #[test]
+    fn pairs_are_written_as_the_host_writes_them() {
+        let cases: [(Pairs, &[u8]); 3] = [
+            (&[], b"\0\0\0\0"),
+            (&[(b"a", b"bc")], b"\x01\0\0\0\x01\0\0\0\x02\0\0\0a\0bc\0"),
+            (
+                &[(b"", b""), (b"\xff\0", b"\n")],
+                b"\x02\0\0\0\0\0\0\0\0\0\0\0\x02\0\0\0\x01\0\0\0\0\0\xff\0\0\n\0",
+            ),
+        ];
+        for (pairs, bytes) in cases {
+            assert_eq!(encode(pairs), bytes, "{pairs:?}");
+            assert_eq!(decode(bytes).as_deref(), Some(pairs), "{bytes:?}");
+        }
+        assert_eq!(decode(b"").as_deref(), Some(&[][..]), "an empty map may have no bytes at all");
+    }
+
+    #[test]
+    fn what_is_cut_short_is_refused() {
+        let whole = encode(&[(b"name".as_slice(), b"value".as_slice()), (b"n", b"v")]);
+        for length in 1..whole.len() {
+            assert_eq!(decode(&whole[..length]), None, "{length} bytes");
+        }
+        let sizes = [u32::MAX, u32::MAX / 8, 1 << 29, 3];
+        for size in sizes {
+            let mut count = whole.clone();
+            count[..4].copy_from_slice(&size.to_le_bytes());
+            assert_eq!(decode(&count), None, "{size} pairs");
+            let mut name = whole.clone();
+            name[4..8].copy_from_slice(&size.saturating_add(99).to_le_bytes());
+            assert_eq!(decode(&name), None, "a name of {size} bytes");
+        }
+    }
+}

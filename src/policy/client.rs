@@ -89,7 +89,11 @@ impl ClientAddress {
                 port = Cow::Borrowed(forwarded);
             }
             if let Some(forwarded) = request.header("x-forwarded-host") {
-                host = forwarded.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+                let first = forwarded.split(|byte| *byte == b',').next().unwrap_or_default().trim_ascii();
+                // An empty one would take the Host away from the backend.
+                if !first.is_empty() {
+                    host = first;
+                }
             }
         }
         Client { address, scheme, port, host, forwarded_for, original_forwarded_for }

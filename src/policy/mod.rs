@@ -14,6 +14,11 @@ mod reply;
 mod rewrite;
 mod template;
 
+#[cfg(all(test, not(target_family = "wasm")))]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 
 pub use basic_auth::challenge;

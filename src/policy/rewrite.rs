@@ -106,3 +106,151 @@ fn append_query(target: &mut Vec<u8>, query: Option<&[u8]>) {
         target.extend_from_slice(query);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::decision::{Connection, HeaderLine, RequestView, Scheme};
+    use crate::policy::ClientAddress;
+    use crate::router::path::parse_target;
+    use crate::router::{Selection, compile, select};
+
+    /// The target that comes out, with X-Forwarded-Prefix behind ` prefix `; `=` for none, `302 ` and where to.
+    fn rewritten(matching: &str, path: &str, how: &serde_json::Value, target: &str) -> String {
+        let config = json!({
+            "version": 1,
+            "policies": [{"rewrite": how}],
+            "hosts": [{"name": "h", "pathMatching": matching, "rules": [{"ingress": "n/i", "path": path,
+                "policies": 0, "action": {"forward": {"cluster": "c", "service": "n/s:80"}}}]}],
+        });
+        let table = compile(crate::config::from_slice(config.to_string().as_bytes()).expect("reads"));
+        let table = table.expect("compiles");
+        let headers: [HeaderLine<'_>; 2] = [(b":path", target.as_bytes()), (b":authority", b"h")];
+        let connection = Connection { scheme: Scheme::Http, port: 80, peer: b"::1" };
+        let request = RequestView { headers: &headers, connection, now_ms: 0, random: 0 };
+        let client = ClientAddress::compile(&<_>::default()).expect("compiles").resolve(&request);
+        let parsed = parse_target(request.target()).expect(target);
+        let selection = select(&table, b"h", &parsed.path, &mut <_>::default());
+        let Selection::Rule(selected) = selection else { panic!("{path} {target}: {selection:?}") };
+        let compiled = table.policies[0].rewrite.as_ref().expect("a rewrite");
+        let facts = Facts {
+            request: &request,
+            path: parsed.path,
+            query: parsed.query,
+            client,
+            selected: Some(selected),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match rewrite(compiled, &facts) {
+            Rewritten::Unchanged => "=".to_owned(),
+            Rewritten::Elsewhere(location) => format!("302 {}", text(&location)),
+            Rewritten::Target { target, forwarded_prefix: None } => text(&target),
+            Rewritten::Target { target, forwarded_prefix: Some(prefix) } => {
+                format!("{} prefix {}", text(&target), text(&prefix))
+            }
+        }
+    }
+
+    #[test]
+    fn the_whole_path() {
+        let cases = [
+            ("/a(/|$)(.*)", "/$2", "/a", "/"),
+            ("/a(/|$)(.*)", "/$2", "/a/", "/"),
+            ("/a(/|$)(.*)", "/$2", "/a/b/c?x=1&y", "/b/c?x=1&y"),
+            ("/a(/|$)(.*)", "/$2", "/A/B", "/B"),
+            ("/a(/|$)(.*)", "/$2", "/a/b?", "/b"),
+            ("/a(/|$)(.*)", "$2", "/a/b", "/b"),
+            ("/a/(.*)", "/$1", "/a/b%2Fc", "/b/c"),
+            ("/a/(.*)", "/$1", "/a/b%20c%25%3f%23%22", "/b%20c%25%3F%23%22"),
+            ("/a/(.*)", "/$1", "/a/%c3%a4%ff", "/%C3%A4%FF"),
+            ("/a/(.*)", "/$1", "/a/./b//c/../d", "/b/d"),
+            ("/a/(b)?(c)?", "/$1-$2", "/a/c", "/-c"),
+            ("/a/(b)?(c)?", "/$1-$2", "/a/b", "/b-"),
+            ("/a/(b)?(c)?", "/$1-$2", "/a/", "/-"),
+            ("/a/(?<n>.*)", "/n/$1", "/a/b", "/n/b"),
+            ("/(.)(.)(.)(.)(.)(.)(.)(.)(.)", "/$9$1", "/abcdefghi", "/ia"),
+            ("/a/(.*)", "/$1$0", "/a/b", "/b/a/b"),
+            ("/a", "/b c", "/a", "/b%20c"),
+            ("/a", "/b/$arg_x", "/a?x=../y", "/b/../y?x=../y"),
+            ("/a", "", "/a/b", "/"),
+            ("/a/x", "/a/x", "/A/X", "="),
+            ("/a", "/a", "/a/b?q", "="),
+            ("/a/(.*)", "https://o.example/$1", "/a/b?q", "302 https://o.example/b?q"),
+            ("/a/(.*)", "http://o.example/$1", "/a/b%0d%0a%20c", "302 http://o.example/b%0D"),
+            ("/a/([^/]*)", "http://o.example/$1", "/a/b%0d%0a%20c", "302 http://o.example/b%0D%0A%20c"),
+            ("/a/(.*)", "$scheme://$host/$1", "/a/b", "302 http://h/b"),
+            ("/a/(.*)", "httpx://o.example/$1", "/a/b", "/httpx://o.example/b"),
+        ];
+        for (path, target, request, expected) in cases {
+            let how = json!({"path": {"target": target}});
+            assert_eq!(rewritten("expressions", path, &how, request), expected, "{path} {target} {request}");
+        }
+    }
+
+    /// Without expressions there are no groups, but the path is replaced all the same.
+    #[test]
+    fn the_whole_path_of_a_plain_rule() {
+        let cases = [
+            ("/a", "/b", "/a/x?q", "/b?q"),
+            ("/a", "/b/$1", "/a/x", "/b/"),
+            ("/a", "/a", "/a/x", "="),
+            ("/", "/$host$uri", "/a%20b", "/h/a%20b"),
+        ];
+        for (path, target, request, expected) in cases {
+            let how = json!({"path": {"target": target}});
+            assert_eq!(rewritten("elements", path, &how, request), expected, "{path} {target} {request}");
+        }
+    }
+
+    #[test]
+    fn the_prefix_of_early_releases() {
+        let cases = [
+            ("elements", "/app", "/", "/app", "/"),
+            ("elements", "/app", "/", "/app/", "/"),
+            ("elements", "/app", "/", "/app/x?q=1", "/x?q=1"),
+            ("elements", "/app", "", "/app/x", "/x"),
+            ("elements", "/app", "/new", "/app", "/new"),
+            ("elements", "/app", "/new", "/app/", "/new/"),
+            ("elements", "/app", "/new", "/app/x", "/new/x"),
+            ("elements", "/app", "/new/", "/app", "/new"),
+            ("elements", "/app", "/new/", "/app/", "/new/"),
+            ("elements", "/app", "/new/", "/app/x", "/new/x"),
+            ("elements", "/app", "new", "/app/x", "/new/x"),
+            ("elements", "/app/", "/", "/app/x", "/x"),
+            ("elements", "/app/", "/new", "/app/x", "/new/x"),
+            ("elements", "/app/", "/new", "/app/", "/new/"),
+            ("elements", "/", "/new", "/", "/new/"),
+            ("elements", "/", "/new", "/x", "/new/x"),
+            ("elements", "/", "/", "/x%2Fy", "="),
+            ("elements", "/app", "/app", "/app/x%2Fy", "="),
+            ("elements", "/app", "/app/", "/app/x", "="),
+            ("elements", "/app", "/", "/app/x%2Fy%20z", "/x/y%20z"),
+            ("elements", "/app", "/", "//app/./x", "/x"),
+            ("elements", "/app", "/a $1", "/app/x", "/a%20$1/x"),
+            ("expressions", "/app", "/", "/APP/x", "/x"),
+            ("expressions", "/app", "/", "/apple", "/le"),
+            ("expressions", "/a.*p", "/new", "/abcp/x", "/new/x"),
+        ];
+        for (matching, path, target, request, expected) in cases {
+            let how = json!({"prefix": {"target": target}});
+            let found = rewritten(matching, path, &how, request);
+            assert_eq!(found, expected, "{matching} {path} {target} {request}");
+        }
+    }
+
+    #[test]
+    fn the_backend_is_told_the_prefix() {
+        let cases = [("", "/b"), ("/a", "/b prefix /a"), ("/$1", "/b prefix /b"), ("$9", "/b prefix ")];
+        for (prefix, expected) in cases {
+            let how = json!({"path": {"target": "/$1", "forwardedPrefix": prefix}});
+            assert_eq!(rewritten("expressions", "/a/(.*)", &how, "/a/b"), expected, "{prefix}");
+        }
+        let how = json!({"path": {"target": "/a", "forwardedPrefix": "/a"}});
+        assert_eq!(rewritten("elements", "/a", &how, "/a/b"), "=", "nothing is rewritten");
+    }
+}

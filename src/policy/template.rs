@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Facts;
-use crate::router::{CompiledAction, PathMatch};
+use crate::router::PathMatch;
 
 /// Text with variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -224,12 +224,9 @@ impl Variable {
         let request = facts.request;
         let rule = facts.selected.map(|selected| selected.rule);
         let ingress = rule.and_then(|rule| rule.ingress.split_once('/'));
-        let service = rule.and_then(|rule| match &rule.action {
-            CompiledAction::Forward { service, .. } => {
-                let (name, port) = service.rsplit_once(':')?;
-                Some((name.split_once('/')?.1, port))
-            }
-            CompiledAction::Respond { .. } => None,
+        let service = rule.and_then(|rule| {
+            let (name, port) = rule.action.service()?.rsplit_once(':')?;
+            Some((name.split_once('/')?.1, port))
         });
         match self {
             Variable::Args => out.extend_from_slice(facts.query.unwrap_or_default()),

@@ -124,8 +124,8 @@ pub enum CompiledAction {
     Forward {
         /// The Envoy cluster.
         cluster: Box<str>,
-        /// `namespace/name:port`.
-        service: Box<str>,
+        /// `namespace/name:port`, where the cluster's name is another: see [`CompiledAction::service`].
+        service: Option<Box<str>>,
     },
     /// Answered with a status.
     Respond {
@@ -134,6 +134,16 @@ pub enum CompiledAction {
         /// Why.
         reason: Box<str>,
     },
+}
+
+impl CompiledAction {
+    /// The Service that requests go to, `namespace/name:port`.
+    pub fn service(&self) -> Option<&str> {
+        match self {
+            CompiledAction::Forward { cluster, service } => Some(service.as_deref().unwrap_or(cluster)),
+            CompiledAction::Respond { .. } => None,
+        }
+    }
 }
 
 /// See [`crate::config::PolicySet`].

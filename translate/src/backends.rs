@@ -1,9 +1,10 @@
 //! From the Service and port that an Ingress names to an Envoy cluster with endpoints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
-use ingress_wasm::config::Action;
+use ingress_wasm::config::{Action, Host, Rule};
 
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Ingress, IngressBackend, ObjectName, PortRef, Service, ServicePort, Snapshot};
@@ -34,8 +35,12 @@ impl<'s> Backends<'s> {
         Backends { snapshot, options, default_connect_timeout, clusters: BTreeMap::new() }
     }
 
-    /// The clusters.
-    pub fn finish(self) -> BTreeMap<String, Cluster> {
+    /// The clusters that rules of these hosts name. What an older Ingress won or a rule for all paths covers
+    /// needs none.
+    pub fn finish(mut self, hosts: &[Host]) -> BTreeMap<String, Cluster> {
+        let named: BTreeSet<&str> =
+            hosts.iter().flat_map(|host| &host.rules).filter_map(cluster_of).collect();
+        self.clusters.retain(|name, _| named.contains(name.as_str()));
         self.clusters
     }
 
@@ -50,7 +55,7 @@ impl<'s> Backends<'s> {
     ) -> Action {
         let service = ObjectName::new(place.ingress.metadata.name.namespace.clone(), backend.service.clone());
         let name = ServicePortName { service, port: backend.port.to_string() };
-        let cluster = self.cluster_name(&name, connect_timeout);
+        let cluster = self.cluster_name(&name, &backend.port, connect_timeout);
         if !self.clusters.contains_key(&cluster) {
             match self.endpoints(&name, &backend.port) {
                 Ok(endpoints) => {
@@ -65,13 +70,19 @@ impl<'s> Backends<'s> {
                 }
             }
         }
-        Action::Forward { cluster, service: name.to_string() }
+        let service = name.to_string();
+        let service = if service == cluster { String::new() } else { service };
+        Action::Forward { cluster, service }
     }
 
-    fn cluster_name(&self, name: &ServicePortName, connect_timeout: Duration) -> String {
+    fn cluster_name(&self, name: &ServicePortName, reference: &PortRef, connect_timeout: Duration) -> String {
         match self.options.cluster_naming {
             ClusterNaming::Istio => {
                 let ServicePortName { service, port } = name;
+                // Istio names clusters by the number of the port only.
+                let number =
+                    self.snapshot.services.get(service).and_then(|service| find_port(service, reference));
+                let port = number.map_or_else(|| port.clone(), |found| found.port.to_string());
                 format!("outbound|{port}||{}.{}.svc.cluster.local", service.name, service.namespace)
             }
             ClusterNaming::Plain if connect_timeout == self.default_connect_timeout => name.to_string(),
@@ -121,6 +132,13 @@ impl<'s> Backends<'s> {
     }
 }
 
+fn cluster_of(rule: &Rule) -> Option<&str> {
+    match &rule.action {
+        Action::Forward { cluster, .. } => Some(cluster),
+        Action::Respond { .. } => None,
+    }
+}
+
 fn find_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
     service.ports.iter().find(|found| match port {
         PortRef::Number(number) => found.port == *number,
@@ -128,9 +146,27 @@ fn find_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort
     })
 }
 
+/// Whether a name is that of the proxy's own host, where its administration may listen. ingress-nginx refuses
+/// the same (`endpointslices.go`).
+fn leads_home(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let address = name.parse::<IpAddr>().map(|address| address.to_canonical());
+    let local = |name: &str| name == "localhost" || name.ends_with(".localhost");
+    match address {
+        Ok(address) => address.is_loopback() || address.is_unspecified(),
+        Err(_) => local(&name.to_ascii_lowercase()),
+    }
+}
+
 /// A Service of type ExternalName: Envoy resolves the name. The port is that of the Ingress, or that of the
 /// Service's port of that name.
 fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<Endpoints, Diagnostic> {
+    if leads_home(external) {
+        let name = &service.metadata.name;
+        let consequence = format!("Service {name} leads to the proxy itself: requests are answered 503");
+        return Err(Diagnostic::error("external-name-loopback", consequence)
+            .remedy("give externalName a name or an address outside of the proxy"));
+    }
     let number = match (port, find_port(service, port)) {
         (_, Some(found)) => match found.target_port {
             Some(PortRef::Number(target)) => target,

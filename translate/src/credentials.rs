@@ -64,7 +64,11 @@ fn checked(entries: Vec<(String, String)>, mut faults: Vec<String>) -> UserList 
             Ok(_) => {
                 users.insert(user, hash);
             }
-            Err(error) => faults.push(format!("user `{user}` cannot log in: {error}")),
+            Err(error) => {
+                faults.push(format!("user `{user}` cannot log in: {error}"));
+                // nor with what a later line says
+                users.remove(&user);
+            }
         }
     }
     UserList { credentials: Credentials { users }, faults }

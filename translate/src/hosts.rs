@@ -65,8 +65,22 @@ impl Hosts {
             backends.action(&place, backend, entrant.policies.connect_timeout, report)
         });
         if ingress.rules.is_empty() {
-            if let (Some(action), None) = (default, &self.catch_all) {
-                self.catch_all = Some(entrant.rule("/".to_owned(), PathType::Prefix, action));
+            match (default, &self.catch_all) {
+                (None, _) => {}
+                (Some(action), None) => {
+                    self.catch_all = Some(entrant.rule("/".to_owned(), PathType::Prefix, action));
+                }
+                (Some(_), Some(first)) => {
+                    let consequence = format!(
+                        "another Ingress that comes first ({}) has the default backend of the hosts that nobody \
+                         names: this one is not served",
+                        first.ingress
+                    );
+                    let diagnostic = Diagnostic::warning("default-backend-conflict", consequence)
+                        .field("spec.defaultBackend", "")
+                        .remedy("remove one of the two");
+                    report.ingress(ingress, 0, diagnostic);
+                }
             }
             return;
         }
@@ -166,7 +180,7 @@ impl HostRules {
             let by = if *owner == ingress.metadata.name {
                 "an earlier path of the same Ingress"
             } else {
-                "an older Ingress"
+                "another Ingress that comes first"
             };
             let consequence = format!("{by} ({owner}) has the same host and path: this one is not served");
             let diagnostic = Diagnostic::warning("path-conflict", consequence)

@@ -220,17 +220,8 @@ fn basic_auth(context: &Context<'_>, set: &mut PolicySet, policies: &mut Policie
         return;
     }
     let Some(setting) = annotations.get("auth-secret") else {
-        let Some(setting) = annotations.get("auth-type") else { return };
-        let fault = "auth-type is set but no auth-secret names the users";
-        deny(
-            context,
-            &setting,
-            &mut set.denied,
-            report,
-            "auth-secret-missing",
-            fault,
-            "add the annotation auth-secret",
-        );
+        // The registry has said so and denies already; whatever it says, nobody is let in.
+        set.denied.get_or_insert_with(|| "auth-type without auth-secret".to_owned());
         return;
     };
     let denied = &mut set.denied;

@@ -63,16 +63,10 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         policies: sets,
         hosts,
     };
+    let clusters = backends.finish(&config.hosts);
     config.generation = generation(&config);
     let (diagnostics, rejected) = report.finish();
-    Translation {
-        config,
-        clusters: backends.finish(),
-        route_profiles,
-        default_profile: defaults.profile,
-        diagnostics,
-        rejected,
-    }
+    Translation { config, clusters, route_profiles, default_profile: defaults.profile, diagnostics, rejected }
 }
 
 /// Whether a path of the Ingress, or the one for what its paths do not take, begins with one of these texts.

@@ -6,6 +6,8 @@
 mod args;
 mod bench;
 mod demo;
+#[cfg(test)]
+mod docs;
 mod envoy;
 mod http;
 mod licences;

@@ -251,7 +251,7 @@ fn candidate_explanation(
 
 fn action(action: &CompiledAction) -> String {
     match action {
-        CompiledAction::Forward { service, .. } => service.to_string(),
+        CompiledAction::Forward { .. } => action.service().unwrap_or_default().to_owned(),
         CompiledAction::Respond { status, .. } => status.to_string(),
     }
 }

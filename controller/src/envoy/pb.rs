@@ -17,6 +17,7 @@ pub(super) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3 as ht
 pub(super) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(super) use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
 pub(super) use envoy_types::pb::envoy::extensions::resource_monitors::downstream_connections::v3 as connections;
+pub(super) use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3 as previous_hosts;
 pub(super) use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
 pub(super) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 pub(super) use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ingress_wasm_translate::output::RouteProfile;
 
 use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, PROFILE_HEADER, ROUTES};
-use super::pb::{duration, matcher, matcher_inputs, pack_any, route, seconds};
+use super::pb::{duration, matcher, matcher_inputs, number, pack_any, previous_hosts, route, seconds};
 
 /// Headers of a backend's answer that nginx keeps from clients, and the server's name, which ingress-nginx
 /// takes away.
@@ -96,13 +96,30 @@ fn catch_all(name: &str, profile: &RouteProfile) -> route::Route {
             // nginx has no limit for a whole exchange.
             timeout: seconds(0),
             idle_timeout: duration(idle),
-            retry_policy: Some(route::RetryPolicy {
-                per_try_idle_timeout: duration(*read_timeout),
-                ..route::RetryPolicy::default()
-            }),
+            retry_policy: Some(retry_policy(*read_timeout)),
             ..route::RouteAction::default()
         })),
         ..route::Route::default()
+    }
+}
+
+/// Another endpoint is tried where nothing was sent yet, whatever the method: nginx's `proxy_next_upstream
+/// error` with the three tries of ingress-nginx, as far as it holds for every request.
+fn retry_policy(read_timeout: Duration) -> route::RetryPolicy {
+    use route::retry_policy::RetryHostPredicate;
+    use route::retry_policy::retry_host_predicate::ConfigType;
+
+    /// Besides the first.
+    const TRIES: u32 = 2;
+    let name = "envoy.retry_host_predicates.previous_hosts".to_owned();
+    let config_type = Some(ConfigType::TypedConfig(pack_any(previous_hosts::PreviousHostsPredicate {})));
+    route::RetryPolicy {
+        retry_on: "connect-failure,refused-stream,reset-before-request".to_owned(),
+        num_retries: number(TRIES),
+        retry_host_predicate: vec![RetryHostPredicate { name, config_type }],
+        host_selection_retry_max_attempts: 5,
+        per_try_idle_timeout: duration(read_timeout),
+        ..route::RetryPolicy::default()
     }
 }
 

@@ -429,6 +429,40 @@ impl fmt::Display for Text {
 }
 
 impl Expect {
+    /// Whether nothing is expected.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            status,
+            backend,
+            path,
+            method,
+            request_headers,
+            headers,
+            body,
+            share,
+            statuses,
+            endpoints,
+            endpoint_share,
+            reached,
+            also_reached,
+            tls,
+        } = self;
+        status.is_none()
+            && backend.is_none()
+            && path.is_none()
+            && method.is_none()
+            && request_headers.is_empty()
+            && headers.is_empty()
+            && body.is_none()
+            && share.is_empty()
+            && statuses.is_empty()
+            && endpoints.is_none()
+            && endpoint_share.is_none()
+            && reached.is_empty()
+            && also_reached.is_empty()
+            && tls.is_none()
+    }
+
     /// All that other backends have to have received.
     pub fn all_reached(&self) -> Vec<Reached> {
         let named = self.also_reached.iter().map(|(backend, by)| Reached {

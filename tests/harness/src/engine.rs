@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::case::{Ability, Case, Request};
+use crate::case::{Ability, Case, Expect, Request};
 use crate::client::Response;
 use crate::group::Group;
 use crate::tls::TlsFacts;
@@ -18,6 +18,11 @@ pub trait Engine: Send + Sync {
     /// The abilities it has.
     fn abilities(&self) -> BTreeSet<Ability>;
 
+    /// What this engine can see of an expectation: the rest is not checked. All of it, unless it says so.
+    fn visible(&self, expect: &Expect) -> Expect {
+        expect.clone()
+    }
+
     /// Loads a group.
     ///
     /// # Errors
@@ -27,7 +32,7 @@ pub trait Engine: Send + Sync {
 }
 
 /// A group that is served.
-pub trait Running: Send {
+pub trait Running {
     /// A new client, for one case.
     fn session<'a>(&'a self, case: &'a Case) -> Box<dyn Session + 'a>;
 
@@ -81,5 +86,13 @@ pub struct Arrived {
 pub fn lacks(engine: &dyn Engine, case: &Case) -> Option<String> {
     let has = engine.abilities();
     let missing: Vec<_> = case.abilities().difference(&has).map(|ability| format!("{ability:?}")).collect();
+    let blind = || {
+        let mut expected = case.requests.iter().map(|request| &request.expect);
+        !case.requests.iter().all(|request| request.expect.is_empty())
+            && expected.all(|expect| engine.visible(expect).is_empty())
+    };
+    if missing.is_empty() && blind() {
+        return Some(format!("engine {} can see nothing of what is expected", engine.name()));
+    }
     (!missing.is_empty()).then(|| format!("engine {} lacks {}", engine.name(), missing.join(", ")))
 }

@@ -194,7 +194,7 @@ impl Client<'_> {
 
 /// Service, endpoint and serial of the backend that answered: from its header, or, where a proxy has dropped
 /// that, from its body.
-fn who_answered(response: &Response) -> Option<(String, usize, u64)> {
+pub(crate) fn who_answered(response: &Response) -> Option<(String, usize, u64)> {
     if let Some(value) = response.header(BACKEND_HEADER) {
         let mut parts = value.rsplitn(3, '/');
         let serial = parts.next()?.parse().ok()?;
@@ -206,7 +206,7 @@ fn who_answered(response: &Response) -> Option<(String, usize, u64)> {
     Some((body["service"].as_str()?.to_owned(), endpoint, body["serial"].as_u64()?))
 }
 
-fn arrived(received: Received) -> Arrived {
+pub(crate) fn arrived(received: Received) -> Arrived {
     let Received { method, target, headers, body, .. } = received;
     Arrived { method, target, headers, body }
 }
@@ -222,7 +222,7 @@ fn target(product: &Product, request: &Request) -> Target {
 }
 
 /// The request as it goes onto the wire: what the case gives, and what HTTP/1.1 cannot do without.
-fn wire_request(request: &Request, cookie: Option<String>) -> WireRequest {
+pub(crate) fn wire_request(request: &Request, cookie: Option<String>) -> WireRequest {
     let given = |name: &str| request.headers.iter().any(|(given, _)| given.eq_ignore_ascii_case(name));
     let mut headers = Vec::new();
     let mut add = |name: &str, value: String| headers.push((name.to_owned(), value));

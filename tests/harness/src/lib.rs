@@ -9,6 +9,7 @@
 
 pub mod case;
 pub mod client;
+pub mod decide_engine;
 pub mod engine;
 pub mod envoy_engine;
 pub mod expect;

@@ -96,6 +96,8 @@ fn prepare(
         }
         let mut wanted = files.clone();
         wanted.iter_mut().for_each(|file| file.cases.retain(|case| senders.contains_key(&case.name)));
+        let requests = wanted.iter_mut().flat_map(|file| &mut file.cases).flat_map(|case| &mut case.requests);
+        requests.for_each(|request| request.expect = engine.visible(&request.expect));
         for group in group(wanted) {
             let of_group =
                 group.cases.iter().filter_map(|member| senders.remove(&member.case.name)).collect();

@@ -3,7 +3,6 @@
 mod documents;
 mod kinds;
 mod rules;
-mod speed;
 
 use std::sync::Arc;
 

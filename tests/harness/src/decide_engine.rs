@@ -1,0 +1,300 @@
+//! The engine that decides in this process: translate, compile, decide, with the code that is in the filter.
+//!
+//! The backends are real ones, and the request that a decision makes is sent to them, so that almost every
+//! expectation can be looked at. A case that passes here and fails in Envoy points at the filter's edge or at
+//! Envoy's configuration.
+//!
+//! What only Envoy can show is left out, by kind of expectation:
+//!
+//! | expectation | why |
+//! |---|---|
+//! | `tls` | there is no handshake |
+//! | `endpoints`, `endpoint_share` | there is no load balancing: the first endpoint answers |
+//!
+//! Cases that need dead endpoints, client certificates, terms of TLS, headers that HTTP forbids or many
+//! requests at a time are not run. Of Envoy itself one thing is done here: a cluster without endpoints is
+//! answered 503. Timeouts do not run, and bodies are held against their limit by the declared length only.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use ingress_wasm::decision::{
+    CLUSTER_HEADER, CONNECTION_HEADER, Connection, Decision, Edit, Forward, PROFILE_HEADER, RequestView,
+    Scheme, apply_edits,
+};
+use ingress_wasm::policy::{State, decide};
+use ingress_wasm::router::{self, RoutingTable};
+use ingress_wasm_echo::wire;
+use ingress_wasm_translate::diagnostic::Diagnostic;
+use ingress_wasm_translate::manifest::{merge_into, read};
+use ingress_wasm_translate::objects::Snapshot;
+use ingress_wasm_translate::output::{Endpoints, Options, Translation};
+
+use crate::case::{Ability, Case, Expect, Request};
+use crate::client::{Response, Target, WireRequest, once};
+use crate::engine::{Answer, Arrived, Engine, Running, Session};
+use crate::envoy_engine::{arrived, who_answered, wire_request};
+use crate::group::{Group, TRUSTED_PROXY};
+use crate::jar::Jar;
+use crate::site::{Backend, Site};
+
+/// Headers of one connection, which Envoy takes away before a filter sees the request.
+const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "te", "upgrade"];
+
+/// Headers by which the filter and Envoy talk; Envoy takes them from clients and keeps them from backends.
+const PRIVATE: [&str; 3] = [CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER];
+
+/// Runs cases in this process.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DecideEngine;
+
+impl Engine for DecideEngine {
+    fn name(&self) -> &'static str {
+        "decide"
+    }
+
+    fn abilities(&self) -> BTreeSet<Ability> {
+        [Ability::CookieJar, Ability::NoClusterIp, Ability::ObserveOthers, Ability::RepeatedHeaders].into()
+    }
+
+    fn visible(&self, expect: &Expect) -> Expect {
+        Expect { tls: None, endpoints: None, endpoint_share: None, ..expect.clone() }
+    }
+
+    fn start(&self, group: &Group) -> Result<Box<dyn Running>, String> {
+        let backends: Vec<Backend> = group.backends.values().cloned().collect();
+        let site = Site::new(&backends, &group.config).map_err(|error| format!("no site: {error}"))?;
+        for member in &group.cases {
+            let name = format!("{}.yaml", member.case.name);
+            site.write(&name, &member.case.manifests).map_err(|error| format!("{name}: {error}"))?;
+        }
+        let (snapshot, mut diagnostics) = load(&site).map_err(|error| format!("no manifests: {error}"))?;
+        let mut translation = ingress_wasm_translate::translate(&snapshot, &Options::default());
+        diagnostics.append(&mut translation.diagnostics);
+        let table = router::compile(translation.config.clone())
+            .map_err(|error| format!("the filter refuses the configuration: {error}"))?;
+        Ok(Box::new(Decided { table, translation, diagnostics, site }))
+    }
+}
+
+/// Reads all manifests of a site, in the order of their names as the product does.
+fn load(site: &Site) -> std::io::Result<(Snapshot, Vec<Diagnostic>)> {
+    let mut paths: Vec<_> = std::fs::read_dir(site.manifests())?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<_>>()?;
+    paths.sort();
+    let (mut snapshot, mut diagnostics) = (Snapshot::default(), Vec::new());
+    for path in paths {
+        let name: Arc<str> = path.to_string_lossy().into();
+        let loaded = read(&name, &std::fs::read_to_string(&path)?);
+        diagnostics.extend(loaded.diagnostics);
+        diagnostics.extend(merge_into(&mut snapshot, loaded.objects));
+    }
+    Ok((snapshot, diagnostics))
+}
+
+/// A group's table, and the backends behind it.
+struct Decided {
+    table: RoutingTable,
+    translation: Translation,
+    diagnostics: Vec<Diagnostic>,
+    site: Site,
+}
+
+impl Running for Decided {
+    fn session<'a>(&'a self, case: &'a Case) -> Box<dyn Session + 'a> {
+        let jar = case.needs.contains(&Ability::CookieJar).then(Jar::default);
+        Box::new(Client { decided: self, state: State::new([7; 32]), jar })
+    }
+
+    fn said_about(&self, case: &Case) -> Vec<String> {
+        let lines = self.diagnostics.iter().map(Diagnostic::to_string);
+        lines.filter(|line| line.contains(&case.name)).collect()
+    }
+}
+
+/// One client, with a worker's memory.
+struct Client<'a> {
+    decided: &'a Decided,
+    state: State,
+    jar: Option<Jar>,
+}
+
+impl Session for Client<'_> {
+    fn forget(&mut self) {
+        self.decided.site.forget();
+    }
+
+    fn send(&mut self, request: &Request) -> Vec<Result<Answer, String>> {
+        let url = &request.url;
+        let cookie = self.jar.as_ref().and_then(|jar| jar.header(url.https, &url.host, &url.target));
+        let answer = self.answer(request, &wire_request(request, cookie));
+        if let (Some(jar), Ok(Answer { response: Some(response), .. })) = (&mut self.jar, &answer) {
+            for line in response.values("Set-Cookie") {
+                jar.store(&url.host, &url.target, &wire::text(line));
+            }
+        }
+        vec![answer]
+    }
+
+    fn received(&mut self, service: &str) -> Vec<Arrived> {
+        let servers = self.decided.site.servers(service).iter();
+        servers.flat_map(|server| server.received()).map(arrived).collect()
+    }
+
+    fn wait_received(&mut self, service: &str, _: usize) -> Vec<Arrived> {
+        // Nothing comes later than the answer: there are no copies and no other calls.
+        self.received(service)
+    }
+}
+
+impl Client<'_> {
+    /// Decides a request, and carries the decision out.
+    fn answer(&mut self, request: &Request, wire: &WireRequest) -> Result<Answer, String> {
+        let decided = self.decided;
+        let lines = envoy_lines(wire);
+        let lines: Vec<_> = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
+        let peer = request.client_ip.map_or_else(|| "127.0.0.1".to_owned(), |_| TRUSTED_PROXY.to_string());
+        let (scheme, port) = if request.url.https { (Scheme::Https, 443) } else { (Scheme::Http, 80) };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let view = RequestView {
+            headers: &lines,
+            connection: Connection { scheme, port, peer: peer.as_bytes() },
+            now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+            random: now.as_nanos(),
+        };
+        match decide(&decided.table, &view, &mut self.state) {
+            Decision::Reply(reply) => {
+                let headers =
+                    reply.headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
+                let response =
+                    Response { status: reply.status, headers: headers.collect(), body: reply.body.to_vec() };
+                Ok(Answer { response: Some(response), ..Answer::default() })
+            }
+            Decision::Forward(forward) => decided.forward(&view, &forward, wire),
+        }
+    }
+}
+
+impl Decided {
+    /// Sends the request that a decision makes to a backend, and edits the answer.
+    fn forward(
+        &self,
+        view: &RequestView<'_>,
+        forward: &Forward<'_>,
+        wire: &WireRequest,
+    ) -> Result<Answer, String> {
+        let lines = apply_edits(view.headers, &forward.edits);
+        let value = |name: &str| {
+            let line = lines.iter().find(|(found, _)| **found == *name.as_bytes());
+            line.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+        };
+        let cluster = value(CLUSTER_HEADER);
+        let Some(address) = self.address(&cluster)? else {
+            let response = Response { status: 503, headers: Vec::new(), body: Vec::new() };
+            return Ok(Answer { response: Some(response), ..Answer::default() });
+        };
+        let mut headers = vec![("host".to_owned(), value(":authority"))];
+        for (name, value) in &lines {
+            let name = String::from_utf8_lossy(name).into_owned();
+            if !name.starts_with(':') && !PRIVATE.contains(&name.as_str()) {
+                headers.push((name, String::from_utf8_lossy(value).into_owned()));
+            }
+        }
+        let sent = WireRequest {
+            method: value(":method"),
+            target: value(":path"),
+            headers,
+            body: wire.body.clone(),
+        };
+        let mut response =
+            once(&Target::plain(address), &sent).map_err(|error| format!("no answer: {error}"))?;
+        let endpoint = who_answered(&response);
+        let received = endpoint.as_ref().and_then(|(service, endpoint, serial)| {
+            let received = self.site.servers(service).get(*endpoint)?.received();
+            received.into_iter().find(|received| received.serial == *serial).map(arrived)
+        });
+        edit(&mut response, &forward.on_response);
+        Ok(Answer {
+            handshake: None,
+            response: Some(response),
+            endpoint: endpoint.map(|(service, endpoint, _)| (service, endpoint)),
+            arrived: received,
+        })
+    }
+
+    /// The first endpoint of a cluster; none where it has none.
+    fn address(&self, cluster: &str) -> Result<Option<SocketAddr>, String> {
+        let found = self.translation.clusters.get(cluster);
+        match &found.ok_or_else(|| format!("there is no cluster {cluster:?}"))?.endpoints {
+            Endpoints::Addresses(addresses) => addresses
+                .first()
+                .map(|endpoint| {
+                    let address = endpoint.address.parse();
+                    let address = address.map_err(|error| format!("{}: {error}", endpoint.address))?;
+                    Ok(SocketAddr::new(address, endpoint.port))
+                })
+                .transpose(),
+            Endpoints::Name(name) => Err(format!("only Envoy resolves {}", name.address)),
+        }
+    }
+}
+
+/// The header lines that Envoy shows to a filter.
+fn envoy_lines(wire: &WireRequest) -> Vec<(String, String)> {
+    let mut lines =
+        vec![(":method".to_owned(), wire.method.clone()), (":path".to_owned(), wire.target.clone())];
+    for (name, value) in &wire.headers {
+        let name = name.to_ascii_lowercase();
+        match name.as_str() {
+            "host" => lines.push((":authority".to_owned(), value.clone())),
+            name if HOP_BY_HOP.contains(&name) || PRIVATE.contains(&name) => {}
+            _ => lines.push((name, value.clone())),
+        }
+    }
+    lines
+}
+
+/// Applies the edits of an answer.
+fn edit(response: &mut Response, edits: &[Edit<'static>]) {
+    let lower: Vec<_> =
+        response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    let lines: Vec<_> = lower.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+    response.headers = apply_edits(&lines, edits)
+        .into_iter()
+        .map(|(name, value)| (name.into_owned(), value.to_vec()))
+        .collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_sees_what_envoy_shows() {
+        let wire = WireRequest::new("GET", "A.example", "/x?y")
+            .header("Connection", "close")
+            .header("X-Many", "1")
+            .header("x-many", "2")
+            .header("X-Ingress-Wasm-Cluster", "evil");
+        let lines: Vec<String> =
+            envoy_lines(&wire).iter().map(|(name, value)| format!("{name}={value}")).collect();
+        assert_eq!(lines.join(" "), ":method=GET :path=/x?y :authority=A.example x-many=1 x-many=2");
+    }
+
+    #[test]
+    fn what_only_envoy_shows_is_not_asked() {
+        let expect: Expect = serde_saphyr::from_str(
+            "{status: 200, tls: {version: TLSv1.3}, endpoints: 2, endpoint_share: [1, 2]}",
+        )
+        .expect("reads");
+        let visible = DecideEngine.visible(&expect);
+        assert!(visible.status.is_some() && visible.tls.is_none() && visible.endpoints.is_none());
+        assert!(visible.endpoint_share.is_none());
+        assert!(!visible.is_empty());
+        let expect: Expect = serde_saphyr::from_str("{tls: {version: TLSv1.3}}").expect("reads");
+        assert!(DecideEngine.visible(&expect).is_empty());
+    }
+}
