@@ -67,6 +67,8 @@ impl Site {
                 path_matching: PathMatching::Elements,
                 app_root: None,
                 tls: false,
+                aliases: Vec::new(),
+                redirect_to: None,
                 rules: vec![Rule {
                     ingress: format!("test/{name}"),
                     path: "/".to_owned(),

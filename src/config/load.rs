@@ -146,7 +146,8 @@ mod tests {
             "requestHeaders":[{"remove":{"name":"e"}}],"responseHeaders":[{"remove":{"name":"f"}}],"routeProfile":"p"},
             {"rewrite":{"prefix":{"target":"/"}},"basicAuth":{"credentials":"n/s"}},{"redirect":{"url":"/u","status":302},
             "relativeRedirects":true,"tlsRedirect":{"always":true,"preserveTrailingSlash":true}},{"tlsRedirect":{}}],
-            "hosts":[{"name":"a","pathMatching":"expressions","appRoot":"/r","tls":true,"rules":[{"ingress":"n/i","path":"/",
+            "hosts":[{"name":"a","pathMatching":"expressions","appRoot":"/r","tls":true,"aliases":[{"name":"~b"},
+            {"name":"c","tls":true}],"redirectTo":"d","rules":[{"ingress":"n/i","path":"/",
             "pathType":"Exact","policies":0,"action":{"forward":{"cluster":"c","service":"s"}}},{"ingress":"n/i","path":"/b",
             "policies":1,"action":{"respond":{"status":503,"reason":"w"}}}]},{"name":"*"}]}"#;
         let own = from_slice(text.as_bytes()).expect("the own reader reads");

@@ -62,7 +62,7 @@ pub struct Global {
     /// dropped, since many applications cannot tell them from names with a hyphen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub underscores_in_headers: bool,
-    /// Status of redirects to HTTPS (ConfigMap `http-redirect-code`), 300 to 308. Absent: 308.
+    /// Status of redirects to HTTPS and of `Host.redirect_to` (ConfigMap `http-redirect-code`), 300 to 308. Absent: 308.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_status: Option<u16>,
     /// Value of Strict-Transport-Security on every HTTPS answer of a rule (ConfigMap `hsts`). Absent: what
@@ -140,9 +140,30 @@ pub struct Host {
     /// entries too.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls: bool,
+    /// Further names of the host (`server-alias`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Alias>,
+    /// Every request for the host is redirected to this one, with the same target but for a slash at its end
+    /// (`from-to-www-redirect`). Rules of such a host are never looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_to: Option<String>,
     /// The rules, in any order: which one wins follows from the paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+}
+
+/// A further name of a host. Exact names, those of hosts included, go before all others, then wildcard
+/// aliases (the longest first), then wildcard hosts, then expressions in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Alias {
+    /// `name.example`, `*.name.example` or `name.*` (any number of labels in place of the star),
+    /// `.name.example` (the name and everything below it), or a regular expression without case after `~`.
+    pub name: String,
+    /// As `Host.tls`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: bool,
 }
 
 /// How the paths of a host are read. ingress-nginx decides this per host, not per rule.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
+    Action, Alias, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
     PluginConfig, PolicySet, Redirect, Rewrite, Rule, TlsRedirect,
 };
 
@@ -186,8 +186,12 @@ read_struct!(Host {
     path_matching: "pathMatching" or PathMatching::Elements,
     app_root: "appRoot" or None,
     tls: "tls" or false,
+    aliases: "aliases" or Vec::new(),
+    redirect_to: "redirectTo" or None,
     rules: "rules" or Vec::new(),
 });
+
+read_struct!(Alias { name: "name", tls: "tls" or false });
 
 read_struct!(Rule {
     ingress: "ingress",

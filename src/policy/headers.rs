@@ -152,12 +152,21 @@ pub fn request_edits<'a>(
     if policies.original_uri_header {
         edits.push(set("x-original-uri", Cow::Borrowed(request.target())));
     }
-    edits
-        .extend(table.request_headers.iter().chain(&policies.request_headers).map(|edit| edit.render(facts)));
+    let configured = table.request_headers.iter().chain(&policies.request_headers);
+    edits.extend(configured.map(|edit| edit.render(facts)).filter(|edit| !takes_host_away(edit)));
     let profile = policies.route_profile.as_deref().unwrap_or_default();
     edits.push(set(CLUSTER_HEADER, Cow::Borrowed(cluster.as_bytes())));
     edits.push(set(PROFILE_HEADER, Cow::Borrowed(profile.as_bytes())));
     edits
+}
+
+/// A request without a Host cannot be sent on: where variables come to nothing the Host stays.
+fn takes_host_away(edit: &Edit<'_>) -> bool {
+    match edit {
+        Edit::Set(name, value) => name == ":authority" && value.is_empty(),
+        Edit::Remove(name) => name == ":authority",
+        Edit::Add(name, _) => name == ":authority",
+    }
 }
 
 /// Takes away what a client must not send: headers that steer Envoy, and, as nginx does, names with an

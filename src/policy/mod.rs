@@ -80,6 +80,10 @@ impl Facts<'_> {
 /// Decides a request.
 pub fn decide<'a>(table: &'a RoutingTable, request: &'a RequestView<'a>, state: &mut State) -> Decision<'a> {
     let client = table.client.resolve(request);
+    if request.header(":authority").is_some_and(|host| !router::is_valid_host(host)) {
+        let facts = Facts { request, path: Cow::Borrowed(b"/"), query: None, client, selected: None };
+        return answer(table, &facts, None, page(400, "invalid_host"));
+    }
     let Ok(Target { path, query }) = parse_target(request.target()) else {
         let facts = Facts { request, path: Cow::Borrowed(b"/"), query: None, client, selected: None };
         return answer(table, &facts, None, page(400, "invalid_path"));
@@ -91,6 +95,11 @@ pub fn decide<'a>(table: &'a RoutingTable, request: &'a RequestView<'a>, state: 
         Selection::NoRule(host) | Selection::LimitExceeded(host) => Some(*host),
         Selection::Rule(selected) | Selection::Refuse(selected) => Some(selected.host),
     };
+    if let Some(to) = host.and_then(|host| host.redirect_to.as_deref()) {
+        let location = redirect::to_host(to, table, &facts);
+        let reply = reply::redirect(table.redirect_status, location, "host_redirect");
+        return answer(table, &facts, None, reply);
+    }
     if *facts.path == *b"/"
         && let Some(app_root) = host.and_then(|host| host.app_root.as_deref())
     {

@@ -65,6 +65,20 @@ pub fn to_tls(redirect: TlsRedirect, table: &RoutingTable, facts: &Facts<'_>) ->
     Some([b"https://", without_port(client.host), target].concat())
 }
 
+/// Where a request goes that is for the other one of two names (`ngx_srv_redirect.lua`). ingress-nginx names
+/// the port of its listener; here it is the one that the client used, since the listener's may lie behind a
+/// Service with another.
+pub fn to_host(to: &str, table: &RoutingTable, facts: &Facts<'_>) -> Vec<u8> {
+    let (request, client) = (facts.request, &facts.client);
+    let target = request.target();
+    let target = target.strip_suffix(b"/").unwrap_or(target);
+    let authority = request.authority();
+    let port = authority.get(without_port(authority).len()..).unwrap_or_default();
+    let forwarded = request.header("x-forwarded-port").filter(|_| table.client.trusts_headers());
+    let port = forwarded.map_or_else(|| port.to_vec(), |port| [b":", port].concat());
+    [client.scheme, b"://", to.as_bytes(), &port, target].concat()
+}
+
 #[cfg(test)]
 mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
@@ -188,6 +202,23 @@ mod tests {
         for (global, headers, expected) in cases {
             let found = answer(&config(global, policy), Scheme::Http, "a.example/p", headers);
             assert_eq!(found, expected, "{global} {headers:?}");
+        }
+    }
+
+    #[test]
+    fn from_one_host_to_another() {
+        let config = r#"{"version":1,"global":{"redirectStatus":307},"hosts":[{"name":"www.a.example",
+            "redirectTo":"a.example","appRoot":"/r"}]}"#;
+        let trusting = r#"{"version":1,"global":{"forwarded":{"trustHeaders":true}},
+            "hosts":[{"name":"www.a.example","redirectTo":"a.example"}]}"#;
+        let forwarded: &[HeaderLine<'_>] = &[(b"x-forwarded-port", b"444"), (b"x-forwarded-proto", b"https")];
+        let cases = [
+            (config, "www.a.example/", "307 http://a.example"),
+            (config, "WWW.a.example:81/p/?q=/", "307 http://a.example:81/p/?q="),
+            (trusting, "www.a.example/p", "308 https://a.example:444/p"),
+        ];
+        for (config, url, expected) in cases {
+            assert_eq!(answer(config, Scheme::Http, url, forwarded), expected, "{config} {url}");
         }
     }
 

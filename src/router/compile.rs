@@ -11,7 +11,8 @@ use super::table::{
     CompiledRule, Fault, RoutingTable,
 };
 use crate::config::{
-    Action, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect, Rewrite,
+    Action, Alias, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect,
+    Rewrite,
 };
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template, challenge};
@@ -35,11 +36,12 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
     let mut host_names = Hosts::default();
     let mut certificates = Hosts::default();
     let mut compiled_hosts = Vec::with_capacity(hosts.len());
-    for (index, host) in hosts.into_iter().enumerate() {
+    let mut aliases = Vec::new();
+    for (index, mut host) in hosts.into_iter().enumerate() {
         host_names.insert(&host.name, index).map_err(|error| {
             let reason = match error {
                 InvalidHost::Duplicate => format!("host `{}` stands here for the second time", host.name),
-                InvalidHost::Malformed => {
+                InvalidHost::Malformed | InvalidHost::Expression(_) => {
                     format!("`{}` is neither a host name in lower case, nor `*.name`, nor `*`", host.name)
                 }
             };
@@ -49,7 +51,21 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
             // The name has just been found good.
             let _ = certificates.insert(&host.name, index);
         }
+        aliases.extend(std::mem::take(&mut host.aliases).into_iter().enumerate().map(|a| (index, a)));
         compiled_hosts.push(compiler.host(index, host, compiled_policies.len())?);
+    }
+    // No alias takes a name from a host, whatever their order.
+    for (index, (position, Alias { name, tls })) in aliases {
+        match host_names.insert_alias(&name, index) {
+            Ok(()) if tls => {
+                let _ = certificates.insert(&name, index);
+            }
+            Ok(()) => {}
+            Err(error) => compiler.faults.push(Fault {
+                path: format!("hosts[{index}].aliases[{position}].name"),
+                reason: error.to_string(),
+            }),
+        }
     }
     let Global {
         connection_header,
@@ -225,7 +241,10 @@ impl Compiler {
     }
 
     fn host(&mut self, index: usize, host: Host, policies: usize) -> Result<CompiledHost, ConfigError> {
-        let Host { name, path_matching, app_root, tls: _, rules } = host;
+        let Host { name, path_matching, app_root, tls: _, aliases: _, redirect_to, rules } = host;
+        if let Some(to) = &redirect_to {
+            text(&format!("hosts[{index}].redirectTo"), to)?;
+        }
         // It becomes a header of an answer: a line break in it would start another.
         if app_root.as_ref().is_some_and(|target| target.contains(|c: char| c.is_control())) {
             return Err(inconsistent(format!("hosts[{index}].appRoot"), "it holds control characters"));
@@ -264,6 +283,7 @@ impl Compiler {
         Ok(CompiledHost {
             name: name.into(),
             app_root: app_root.map(Into::into),
+            redirect_to: redirect_to.map(Into::into),
             rules: compiled.into(),
             path_matching,
             paths: OnceCell::new(),

@@ -16,7 +16,9 @@ mod tests;
 
 pub use compile::compile;
 pub use expressions::check as check_expression;
-pub use hosts::{HostMatch, canonical as canonical_host, without_port};
+pub use hosts::{
+    HostMatch, InvalidHost, canonical as canonical_host, check_alias, is_valid as is_valid_host, without_port,
+};
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
     CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite,

@@ -70,6 +70,8 @@ pub struct CompiledHost {
     pub name: Box<str>,
     /// Where a request for exactly `/` is redirected.
     pub app_root: Option<Box<str>>,
+    /// The host that every request is redirected to.
+    pub redirect_to: Option<Box<str>>,
     /// The rules, in the order of the configuration.
     pub rules: Box<[CompiledRule]>,
     pub(super) path_matching: PathMatching,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ingress_wasm::config::{BasicAuth, Credentials, HeaderEdit, PolicySet, Redirect, Rewrite, TlsRedirect};
 use ingress_wasm::policy::{HeaderTemplate, Template};
+use ingress_wasm::router::check_alias;
 
 use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
 use crate::credentials::{self, UserList};
@@ -25,6 +26,10 @@ pub struct IngressPolicies {
     pub use_regex: bool,
     /// Where `/` of its hosts is redirected.
     pub app_root: Option<String>,
+    /// Further names of its hosts, in lower case.
+    pub aliases: Vec<String>,
+    /// The other name of its hosts, with or without `www.`, is redirected.
+    pub from_to_www: bool,
     /// How long a connection to its backends may take to be made.
     pub connect_timeout: Duration,
     /// Timeouts of its routes.
@@ -89,7 +94,8 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         ..PolicySet::default()
     };
     basic_auth(context, &mut set, policies, report);
-    set.request_headers = own_headers(context, "request-headers", &mut set.denied, report);
+    set.request_headers = upstream_host(context, report);
+    set.request_headers.extend(own_headers(context, "request-headers", &mut set.denied, report));
     set.response_headers = custom_headers(context, &mut set.denied, report);
     set.response_headers.extend(own_headers(context, "response-headers", &mut set.denied, report));
     let seconds = |name, default: Duration| match annotations.value(name) {
@@ -109,6 +115,10 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         set,
         use_regex: annotations.is_true("use-regex"),
         app_root: text(annotations, "app-root"),
+        aliases: aliases(context, report),
+        // A wrong `temporal-redirect` takes the other redirects with it in ingress-nginx.
+        from_to_www: annotations.is_true("from-to-www-redirect")
+            && text(annotations, "temporal-redirect").is_none_or(|url| has_http_scheme(&url)),
         connect_timeout: seconds("proxy-connect-timeout", defaults.connect_timeout),
         profile,
     }
@@ -165,6 +175,42 @@ fn has_http_scheme(url: &str) -> bool {
     let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
     scheme.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http"))
         && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// The aliases, sorted, without those that cannot be a name.
+fn aliases(context: &Context<'_>, report: &mut Report) -> Vec<String> {
+    let Some(setting) = context.annotations.get("server-alias") else { return Vec::new() };
+    let Ok(Value::List(names)) = setting.parse() else { return Vec::new() };
+    let lower = |name: String| if name.starts_with('~') { name } else { name.to_ascii_lowercase() };
+    let mut aliases: Vec<String> = names.into_iter().map(lower).collect();
+    aliases.sort();
+    aliases.dedup();
+    aliases.retain(|alias| {
+        let Err(error) = check_alias(alias) else { return true };
+        let consequence = format!("the alias `{alias}` is not served: {error}");
+        let diagnostic = Diagnostic::error("alias-invalid", consequence)
+            .remedy("write a host name, one that begins with `*.`, or a regular expression after `~`");
+        report.annotation(context.ingress, setting.key, diagnostic);
+        false
+    });
+    aliases
+}
+
+/// The Host that the backend gets.
+fn upstream_host(context: &Context<'_>, report: &mut Report) -> Vec<HeaderEdit> {
+    let Some(setting) = context.annotations.get("upstream-vhost") else { return Vec::new() };
+    let Ok(Value::Text(value)) = setting.parse() else { return Vec::new() };
+    let edit = HeaderEdit::Set { name: "Host".to_owned(), value };
+    match HeaderTemplate::compile(edit.clone()) {
+        Ok(_) => vec![edit],
+        Err(error) => {
+            let consequence = format!("the backend gets the Host that the client sent: {error}");
+            let diagnostic = Diagnostic::error("annotation-invalid", consequence)
+                .remedy("use variables of nginx such as `$service_name`");
+            report.annotation(context.ingress, setting.key, diagnostic);
+            Vec::new()
+        }
+    }
 }
 
 fn tls_redirect(context: &Context<'_>) -> Option<TlsRedirect> {

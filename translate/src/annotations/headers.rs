@@ -136,7 +136,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "upstream-vhost",
         value: ValueGrammar::HostName,
-        support: Support::NotSupported("the backend gets the Host that the client sent"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         summary: "The Host header of requests to the backend.",
         example: "internal.example",

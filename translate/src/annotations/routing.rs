@@ -54,8 +54,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "from-to-www-redirect",
         scope: Scope::Host,
-        support: Support::NotSupported(
-            "the other name of the host, with or without `www.`, is answered as an unknown host",
+        support: Support::Differs(
+            "Location has the port that the client named in Host, and none where it named none, instead of that of \
+             the listener",
         ),
         on_invalid: OnInvalid::DropsIngress,
         neutral: &["false"],
@@ -114,11 +115,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "server-alias",
         scope: Scope::Host,
         value: ValueGrammar::HostNames,
-        support: Support::NotSupported(
-            "the aliases are not served: their requests are answered as those of an unknown host",
-        ),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Error),
         risk: Risk::High,
         summary: "Further names of the host: exact, with `*.`, or regular expressions after `~`.",
         example: "www.shop.example,shop.test",
@@ -126,7 +124,10 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "ssl-redirect",
-        support: Support::Exact,
+        support: Support::Differs(
+            "an alias counts as covered by the certificate where `spec.tls` lists it; the certificate itself is not \
+             looked into",
+        ),
         neutral: &["false"],
         summary: "Redirects plain HTTP to HTTPS where the host has a certificate; on unless it is `false`.",
         example: "false",
