@@ -271,6 +271,17 @@ pub struct PolicySet {
     /// Edits to the answer of the backend, after those of `Global`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub response_headers: Vec<HeaderEdit>,
+    /// The beginning of Location and of the URL in Refresh that is replaced in answers of the backend
+    /// (`proxy-redirect-from`, `proxy-redirect-to`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location_rewrite: Option<Replacement>,
+    /// The domain that is replaced in cookies of the backend, without case and without a dot at its beginning
+    /// (`proxy-cookie-domain`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_domain_rewrite: Option<Replacement>,
+    /// The beginning of the path that is replaced in cookies of the backend (`proxy-cookie-path`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_path_rewrite: Option<Replacement>,
     /// Name of the Envoy route that carries timeouts, retries and other settings that only a route can
     /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -312,6 +323,17 @@ pub struct TlsRedirect {
     /// Keep a slash at the end of the target, which ingress-nginx drops.
     #[serde(default, skip_serializing_if = "is_default")]
     pub preserve_trailing_slash: bool,
+}
+
+/// A text, and what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Replacement {
+    /// The text that is looked for.
+    pub from: String,
+    /// What stands in its place.
+    pub to: String,
 }
 
 /// How the path of a request changes on its way to the backend. The query stays.

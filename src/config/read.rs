@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::json::{Read, Reader};
 use super::{
     Action, Alias, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
-    PluginConfig, PolicySet, Redirect, Rewrite, Rule, TlsRedirect,
+    PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
 };
 
 /// What can be read from JSON.
@@ -212,12 +212,17 @@ read_struct!(PolicySet {
     original_uri_header: "originalUriHeader" or false,
     request_headers: "requestHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
+    location_rewrite: "locationRewrite" or None,
+    cookie_domain_rewrite: "cookieDomainRewrite" or None,
+    cookie_path_rewrite: "cookiePathRewrite" or None,
     route_profile: "routeProfile" or None,
 });
 
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
 
 read_struct!(Redirect { url: "url", status: "status" });
+
+read_struct!(Replacement { from: "from", to: "to" });
 
 read_struct!(TlsRedirect {
     always: "always" or false,

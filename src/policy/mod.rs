@@ -6,6 +6,7 @@
 //!
 //! Deliberately knows nothing of how a rule was found, of the host, of I/O, clocks and randomness.
 
+mod answer;
 mod basic_auth;
 mod client;
 mod headers;
@@ -21,6 +22,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use answer::rewrite_answer;
 pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress, Network};
 pub use headers::{HeaderTemplate, InvalidHeader};
@@ -193,7 +195,8 @@ fn decide_rule<'a>(
     }
     let on_response = headers::response_edits(table, Some(policies), &facts);
     let on_response = on_response.into_iter().map(Edit::into_owned).collect();
-    Decision::Forward(Forward { edits, on_response, max_body_bytes: policies.max_body_bytes })
+    let answer_rewrite = answer::plan(policies, &facts);
+    Decision::Forward(Forward { edits, on_response, answer_rewrite, max_body_bytes: policies.max_body_bytes })
 }
 
 /// An answer of the filter's own, with the headers that every answer gets.

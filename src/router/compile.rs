@@ -12,8 +12,9 @@ use super::table::{
 };
 use crate::config::{
     Action, Alias, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect,
-    Rewrite,
+    Replacement, Rewrite,
 };
+use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template, challenge};
 
@@ -114,6 +115,10 @@ fn status(at: &str, status: u16) -> Result<u16, ConfigError> {
     Err(inconsistent(at, format!("{status} is not a status between 300 and 308")))
 }
 
+fn pair(Replacement { from, to }: Replacement) -> (Box<str>, Box<str>) {
+    (from.into(), to.into())
+}
+
 /// Checks what goes into a header as it stands.
 fn text(at: &str, text: &str) -> Result<(), ConfigError> {
     if text.bytes().any(|byte| byte.is_ascii_control()) {
@@ -172,8 +177,27 @@ impl Compiler {
             original_uri_header,
             request_headers,
             response_headers,
+            location_rewrite,
+            cookie_domain_rewrite,
+            cookie_path_rewrite,
             route_profile,
         } = set;
+        let rewrites = [&location_rewrite, &cookie_domain_rewrite, &cookie_path_rewrite];
+        for (rewrite, name) in
+            rewrites.into_iter().zip(["locationRewrite", "cookieDomainRewrite", "cookiePathRewrite"])
+        {
+            if let Some(Replacement { to, .. }) = rewrite {
+                text(&format!("{at}.{name}.to"), to)?;
+            }
+        }
+        let rewrites_answers = rewrites.iter().any(|rewrite| rewrite.is_some());
+        let answer_rewrite = rewrites_answers.then(|| {
+            Rc::new(AnswerRewrite {
+                location: location_rewrite.map(pair),
+                cookie_domain: cookie_domain_rewrite.map(pair),
+                cookie_path: cookie_path_rewrite.map(pair),
+            })
+        });
         let redirect = match redirect {
             None => None,
             Some(Redirect { url, status: code }) => {
@@ -220,6 +244,7 @@ impl Compiler {
             original_uri_header,
             request_headers: self.headers(&format!("{at}.requestHeaders"), request_headers)?,
             response_headers: self.headers(&format!("{at}.responseHeaders"), response_headers)?,
+            answer_rewrite,
             route_profile: route_profile.map(Into::into),
         })
     }

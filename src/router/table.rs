@@ -2,11 +2,13 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::elements::ElementPaths;
 use super::expressions::ExpressionPaths;
 use super::hosts::Hosts;
 use crate::config::{PathMatching, PathType, TlsRedirect};
+use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template};
 
@@ -171,6 +173,8 @@ pub struct CompiledPolicies {
     pub request_headers: Box<[HeaderTemplate]>,
     /// Edits to the answer.
     pub response_headers: Box<[HeaderTemplate]>,
+    /// What is replaced in headers of the backend's answer.
+    pub answer_rewrite: Option<Rc<AnswerRewrite>>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
 }
@@ -192,7 +196,7 @@ pub struct CompiledBasicAuth {
     /// Which list, so that verified passwords of two lists are not confused.
     pub list: u64,
     /// User name to hash.
-    pub users: std::rc::Rc<HashMap<Box<[u8]>, PasswordHash>>,
+    pub users: Rc<HashMap<Box<[u8]>, PasswordHash>>,
 }
 
 /// See [`crate::config::Rewrite`].

@@ -33,6 +33,12 @@ pub struct Defaults {
     pub no_tls_redirect_locations: Vec<String>,
     /// Redirects to a path are sent without scheme and host.
     pub relative_redirects: bool,
+    /// `proxy-redirect-from` and `proxy-redirect-to`, as written.
+    pub proxy_redirect: (String, String),
+    /// `proxy-cookie-domain`, as written.
+    pub cookie_domain: String,
+    /// `proxy-cookie-path`, as written.
+    pub cookie_path: String,
     /// Names that `custom-headers` may set, as written.
     pub allowed_response_headers: BTreeSet<String>,
     /// Protections of all Ingresses that are asked for and cannot be honoured.
@@ -95,6 +101,9 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         },
         no_tls_redirect_locations: settings.no_tls_redirect_locations,
         relative_redirects: settings.relative_redirects,
+        proxy_redirect: (settings.proxy_redirect_from, settings.proxy_redirect_to),
+        cookie_domain: settings.proxy_cookie_domain,
+        cookie_path: settings.proxy_cookie_path,
         original_uri_header: settings.proxy_add_original_uri_header,
         allowed_response_headers: settings.global_allowed_response_headers.into_iter().collect(),
         denials: Vec::new(),

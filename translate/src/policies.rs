@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ingress_wasm::config::{BasicAuth, Credentials, HeaderEdit, PolicySet, Redirect, Rewrite, TlsRedirect};
+use ingress_wasm::config::{
+    BasicAuth, Credentials, HeaderEdit, PolicySet, Redirect, Replacement, Rewrite, TlsRedirect,
+};
 use ingress_wasm::policy::{HeaderTemplate, Template};
 use ingress_wasm::router::check_alias;
 
@@ -93,6 +95,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         original_uri_header: defaults.original_uri_header || is_of_old(ingress, annotations),
         ..PolicySet::default()
     };
+    answer_rewrites(context, &mut set, report);
     basic_auth(context, &mut set, policies, report);
     set.request_headers = upstream_host(context, report);
     set.request_headers.extend(own_headers(context, "request-headers", &mut set.denied, report));
@@ -211,6 +214,57 @@ fn upstream_host(context: &Context<'_>, report: &mut Report) -> Vec<HeaderEdit> 
             Vec::new()
         }
     }
+}
+
+/// `proxy-redirect-*` and `proxy-cookie-*`: each of the two of the former has its own default.
+fn answer_rewrites(context: &Context<'_>, set: &mut PolicySet, report: &mut Report) {
+    let Context { annotations, defaults, .. } = context;
+    let value = |name, default: &String| text(annotations, name).unwrap_or_else(|| default.clone());
+    let from = value("proxy-redirect-from", &defaults.proxy_redirect.0);
+    let to = value("proxy-redirect-to", &defaults.proxy_redirect.1);
+    // `default` would replace the address that nginx has for the backend, which no backend knows.
+    if from != "off" && from != "default" && to != "off" {
+        set.location_rewrite = plain(context, "proxy-redirect-from", Replacement { from, to }, report);
+    }
+    let domain = value("proxy-cookie-domain", &defaults.cookie_domain);
+    if let Some(Replacement { from, to }) = two_words(context, "proxy-cookie-domain", &domain, report) {
+        let bare = |domain: String| domain.strip_prefix('.').map_or(domain.clone(), str::to_owned);
+        let replacement = Replacement { from: bare(from), to: bare(to) };
+        set.cookie_domain_rewrite = plain(context, "proxy-cookie-domain", replacement, report);
+    }
+    let path = value("proxy-cookie-path", &defaults.cookie_path);
+    if let Some(replacement) = two_words(context, "proxy-cookie-path", &path, report) {
+        set.cookie_path_rewrite = plain(context, "proxy-cookie-path", replacement, report);
+    }
+}
+
+/// The two words of a value other than `off`. nginx refuses any other number.
+fn two_words(context: &Context<'_>, name: &str, value: &str, report: &mut Report) -> Option<Replacement> {
+    let mut words = value.split_ascii_whitespace().map(str::to_owned);
+    match (words.next(), words.next(), words.next()) {
+        (Some(from), Some(to), None) => Some(Replacement { from, to }),
+        (Some(off), None, None) if off == "off" => None,
+        _ => {
+            let diagnostic = Diagnostic::warning("annotation-invalid", "two words are needed: it is ignored")
+                .remedy("write what is replaced and what stands in its place, with a blank between");
+            let key = context.annotations.get(name).map_or(name, |setting| setting.key);
+            report.annotation(context.ingress, key, diagnostic);
+            None
+        }
+    }
+}
+
+/// A replacement of a text; an expression, which nginx takes behind a `~`, is reported.
+fn plain(context: &Context<'_>, name: &str, pair: Replacement, report: &mut Report) -> Option<Replacement> {
+    if !pair.from.starts_with('~') {
+        return Some(pair);
+    }
+    let diagnostic =
+        Diagnostic::error("annotation-unsupported", "expressions are not supported here: it is ignored")
+            .remedy("write the text that is replaced");
+    let key = context.annotations.get(name).map_or(name, |setting| setting.key);
+    report.annotation(context.ingress, key, diagnostic);
+    None
 }
 
 fn tls_redirect(context: &Context<'_>) -> Option<TlsRedirect> {

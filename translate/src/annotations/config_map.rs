@@ -198,6 +198,14 @@ pub struct GlobalSettings {
     pub http_redirect_code: u16,
     /// `relative-redirects`.
     pub relative_redirects: bool,
+    /// `proxy-cookie-domain`, as written.
+    pub proxy_cookie_domain: String,
+    /// `proxy-cookie-path`, as written.
+    pub proxy_cookie_path: String,
+    /// `proxy-redirect-from`.
+    pub proxy_redirect_from: String,
+    /// `proxy-redirect-to`.
+    pub proxy_redirect_to: String,
     /// `hsts`.
     pub hsts: bool,
     /// `hsts-include-subdomains`.
@@ -231,6 +239,10 @@ impl Default for GlobalSettings {
             no_tls_redirect_locations: vec!["/.well-known/acme-challenge".to_owned()],
             http_redirect_code: 308,
             relative_redirects: false,
+            proxy_cookie_domain: "off".to_owned(),
+            proxy_cookie_path: "off".to_owned(),
+            proxy_redirect_from: "off".to_owned(),
+            proxy_redirect_to: "off".to_owned(),
             hsts: true,
             hsts_include_subdomains: true,
             hsts_max_age: 31_536_000,
@@ -292,6 +304,10 @@ impl GlobalSettings {
                 self.http_redirect_code = code.parse().unwrap_or(self.http_redirect_code);
             }
             ("relative-redirects", Value::Bool(on)) => self.relative_redirects = on,
+            ("proxy-cookie-domain", Value::Text(domains)) => self.proxy_cookie_domain = domains,
+            ("proxy-cookie-path", Value::Text(paths)) => self.proxy_cookie_path = paths,
+            ("proxy-redirect-from", Value::Text(from)) => self.proxy_redirect_from = from,
+            ("proxy-redirect-to", Value::Text(to)) => self.proxy_redirect_to = to,
             ("hsts", Value::Bool(on)) => self.hsts = on,
             ("hsts-include-subdomains", Value::Bool(on)) => self.hsts_include_subdomains = on,
             ("hsts-max-age", Value::Integer(seconds)) => self.hsts_max_age = seconds,

@@ -54,8 +54,12 @@ fn honoured_options() {
         "proxy-add-original-uri-header",
         "proxy-body-size",
         "proxy-connect-timeout",
+        "proxy-cookie-domain",
+        "proxy-cookie-path",
         "proxy-read-timeout",
         "proxy-real-ip-cidr",
+        "proxy-redirect-from",
+        "proxy-redirect-to",
         "proxy-send-timeout",
         "proxy-set-headers",
         "relative-redirects",
@@ -64,7 +68,7 @@ fn honoured_options() {
     ];
     assert_eq!(honoured, expected);
     // Each of them changes what is read.
-    let samples = ["n/a", "true", "false", "X-Other", "2m", "7", "301", "10.0.0.0/8"];
+    let samples = ["n/a", "true", "false", "a b", "/a", "X-Other", "2m", "7", "301", "10.0.0.0/8"];
     for name in expected {
         let changes = samples
             .iter()

@@ -5,7 +5,7 @@ use crate::diagnostic::Severity;
 
 use super::config_machinery::{CONNECTIONS, LOGS, NGINX, TRACES};
 use super::config_map::ConfigOption;
-use super::grammar::VARIABLES;
+use super::grammar::{COOKIE_PATHS, VARIABLES};
 use super::{Support, ValueGrammar};
 
 use Severity::{Error, Note, Warning};
@@ -414,31 +414,10 @@ const HEADERS: &[ConfigOption] = &[
     option("hsts-include-subdomains", Boolean, "true", Exact),
     option("hsts-max-age", COUNT, "31536000", Exact),
     option("hsts-preload", Boolean, "false", Exact),
-    lacks(
-        "proxy-cookie-domain",
-        Text,
-        "off",
-        &["off"],
-        Warning,
-        "cookies keep the domain that the backend gave them",
-    ),
-    lacks(
-        "proxy-cookie-path",
-        Text,
-        "off",
-        &["off"],
-        Warning,
-        "cookies keep the path that the backend gave them",
-    ),
-    lacks(
-        "proxy-redirect-from",
-        Url,
-        "off",
-        &["off"],
-        Warning,
-        "redirects of the backend keep their Location",
-    ),
-    lacks("proxy-redirect-to", Url, "off", &["off"], Note, "redirects of the backend keep their Location"),
+    option("proxy-cookie-domain", ValueGrammar::CookieDomains, "off", Exact),
+    option("proxy-cookie-path", ValueGrammar::Characters(&COOKIE_PATHS), "off", Exact),
+    option("proxy-redirect-from", Url, "off", Exact),
+    option("proxy-redirect-to", Url, "off", Exact),
     lacks("use-gzip", Boolean, "false", &["false"], Warning, COMPRESSION),
     lacks("gzip-disable", Text, "", &[], Note, COMPRESSION),
     lacks("gzip-level", INTEGER, "1", &[], Note, COMPRESSION),
