@@ -4,6 +4,7 @@
 //! double, and two decisions can be compared.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 /// Private header that carries the chosen cluster to Envoy's `cluster_header` route.
 pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
@@ -110,8 +111,30 @@ pub struct Forward<'a> {
     pub edits: Vec<Edit<'a>>,
     /// Largest body in bytes. A streamed body that turns out larger is answered 413.
     pub max_body_bytes: Option<u64>,
+    /// Replacements in headers of the answer, before `on_response`.
+    pub answer_rewrite: Option<AnswerPlan>,
     /// Changes to the headers of the answer, in order.
     pub on_response: Vec<Edit<'static>>,
+}
+
+/// What is replaced in headers of a backend's answer: each a text and what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerRewrite {
+    /// The beginning of Location, and of the URL in Refresh.
+    pub location: Option<(Box<str>, Box<str>)>,
+    /// The domain of cookies.
+    pub cookie_domain: Option<(Box<str>, Box<str>)>,
+    /// The beginning of the path of cookies.
+    pub cookie_path: Option<(Box<str>, Box<str>)>,
+}
+
+/// What is replaced in headers of the answer to one request. [`crate::policy::rewrite_answer`] does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerPlan {
+    /// The replacements.
+    pub rewrite: Rc<AnswerRewrite>,
+    /// Scheme and host, with which a Location that has become a path is completed.
+    pub origin: Option<Box<[u8]>>,
 }
 
 /// One change to a list of headers.

@@ -66,6 +66,9 @@ impl Site {
                 name: (*name).to_owned(),
                 path_matching: PathMatching::Elements,
                 app_root: None,
+                tls: false,
+                aliases: Vec::new(),
+                redirect_to: None,
                 rules: vec![Rule {
                     ingress: format!("test/{name}"),
                     path: "/".to_owned(),

@@ -62,6 +62,13 @@ pub struct Global {
     /// dropped, since many applications cannot tell them from names with a hyphen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub underscores_in_headers: bool,
+    /// Status of redirects to HTTPS and of `Host.redirect_to` (ConfigMap `http-redirect-code`), 300 to 308. Absent: 308.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_status: Option<u16>,
+    /// Value of Strict-Transport-Security on every HTTPS answer of a rule (ConfigMap `hsts`). Absent: what
+    /// the backend sends stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hsts: Option<String>,
 }
 
 /// Which forwarded headers of a request are believed.
@@ -128,9 +135,35 @@ pub struct Host {
     /// Where a request for exactly `/` is redirected (302) before any rule is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub app_root: Option<String>,
+    /// There is a certificate for the name, be it the default one: plain HTTP is redirected where a
+    /// `TlsRedirect` asks for it. Of a wildcard it holds for every name of one more label, those of other
+    /// entries too.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: bool,
+    /// Further names of the host (`server-alias`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<Alias>,
+    /// Every request for the host is redirected to this one, with the same target but for a slash at its end
+    /// (`from-to-www-redirect`). Rules of such a host are never looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect_to: Option<String>,
     /// The rules, in any order: which one wins follows from the paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+}
+
+/// A further name of a host. Exact names, those of hosts included, go before all others, then wildcard
+/// aliases (the longest first), then wildcard hosts, then expressions in their order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Alias {
+    /// `name.example`, `*.name.example` or `name.*` (any number of labels in place of the star),
+    /// `.name.example` (the name and everything below it), or a regular expression without case after `~`.
+    pub name: String,
+    /// As `Host.tls`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tls: bool,
 }
 
 /// How the paths of a host are read. ingress-nginx decides this per host, not per rule.
@@ -216,6 +249,15 @@ pub struct PolicySet {
     /// User name and password are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
+    /// Every request is redirected, before anything else but `denied` is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub redirect: Option<Redirect>,
+    /// Redirects to a path are sent without scheme and host (nginx `absolute_redirect off`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub relative_redirects: bool,
+    /// Plain HTTP is redirected to HTTPS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_redirect: Option<TlsRedirect>,
     /// The path that the backend gets instead of the request's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rewrite: Option<Rewrite>,
@@ -229,6 +271,17 @@ pub struct PolicySet {
     /// Edits to the answer of the backend, after those of `Global`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub response_headers: Vec<HeaderEdit>,
+    /// The beginning of Location and of the URL in Refresh that is replaced in answers of the backend
+    /// (`proxy-redirect-from`, `proxy-redirect-to`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location_rewrite: Option<Replacement>,
+    /// The domain that is replaced in cookies of the backend, without case and without a dot at its beginning
+    /// (`proxy-cookie-domain`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_domain_rewrite: Option<Replacement>,
+    /// The beginning of the path that is replaced in cookies of the backend (`proxy-cookie-path`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cookie_path_rewrite: Option<Replacement>,
     /// Name of the Envoy route that carries timeouts, retries and other settings that only a route can
     /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -245,6 +298,42 @@ pub struct BasicAuth {
     pub realm: String,
     /// Key in `PluginConfig.credentials`.
     pub credentials: String,
+}
+
+/// A redirect of every request (`permanent-redirect`, `temporal-redirect`). Path and query of the request
+/// are not appended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Redirect {
+    /// Where to: a URL, or a path on the same host.
+    pub url: String,
+    /// HTTP status, 300 to 308. One without a Location (300, 304 to 306) gets the URL as its body.
+    pub status: u16,
+}
+
+/// When and how plain HTTP is redirected to HTTPS: to the same host without its port, and the same target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct TlsRedirect {
+    /// Also where there is no certificate for the host (`force-ssl-redirect`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub always: bool,
+    /// Keep a slash at the end of the target, which ingress-nginx drops.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub preserve_trailing_slash: bool,
+}
+
+/// A text, and what stands in its place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Replacement {
+    /// The text that is looked for.
+    pub from: String,
+    /// What stands in its place.
+    pub to: String,
 }
 
 /// How the path of a request changes on its way to the backend. The query stays.

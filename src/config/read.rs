@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
-    PluginConfig, PolicySet, Rewrite, Rule,
+    Action, Alias, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
+    PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
 };
 
 /// What can be read from JSON.
@@ -168,6 +168,8 @@ read_struct!(Global {
     request_headers: "requestHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
     underscores_in_headers: "underscoresInHeaders" or false,
+    redirect_status: "redirectStatus" or None,
+    hsts: "hsts" or None,
 });
 
 read_struct!(Forwarded {
@@ -183,8 +185,13 @@ read_struct!(Host {
     name: "name",
     path_matching: "pathMatching" or PathMatching::Elements,
     app_root: "appRoot" or None,
+    tls: "tls" or false,
+    aliases: "aliases" or Vec::new(),
+    redirect_to: "redirectTo" or None,
     rules: "rules" or Vec::new(),
 });
+
+read_struct!(Alias { name: "name", tls: "tls" or false });
 
 read_struct!(Rule {
     ingress: "ingress",
@@ -198,14 +205,29 @@ read_struct!(PolicySet {
     denied: "denied" or None,
     max_body_bytes: "maxBodyBytes" or None,
     basic_auth: "basicAuth" or None,
+    redirect: "redirect" or None,
+    relative_redirects: "relativeRedirects" or false,
+    tls_redirect: "tlsRedirect" or None,
     rewrite: "rewrite" or None,
     original_uri_header: "originalUriHeader" or false,
     request_headers: "requestHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
+    location_rewrite: "locationRewrite" or None,
+    cookie_domain_rewrite: "cookieDomainRewrite" or None,
+    cookie_path_rewrite: "cookiePathRewrite" or None,
     route_profile: "routeProfile" or None,
 });
 
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
+
+read_struct!(Redirect { url: "url", status: "status" });
+
+read_struct!(Replacement { from: "from", to: "to" });
+
+read_struct!(TlsRedirect {
+    always: "always" or false,
+    preserve_trailing_slash: "preserveTrailingSlash" or false,
+});
 
 read_enum!(Action {
     "forward" => Forward { cluster: "cluster", service: "service" or String::new() },

@@ -12,10 +12,10 @@ use super::header_map;
 use super::host::{self, HostError, Map};
 use super::root::Shared;
 use crate::decision::{
-    CONNECTION_HEADER, Connection, Decision, Edit, Forward, HeaderLine, Reply, RequestView, Scheme,
-    apply_edits,
+    AnswerPlan, CONNECTION_HEADER, Connection, Decision, Edit, Forward, HeaderLine, Reply, RequestView,
+    Scheme, apply_edits,
 };
-use crate::policy::{decide, page};
+use crate::policy::{decide, page, rewrite_answer};
 
 /// The context of one request.
 pub struct Http {
@@ -23,6 +23,8 @@ pub struct Http {
     shared: Option<Rc<Shared>>,
     /// Bytes of the body that may still come; none: any number.
     body_left: Option<u64>,
+    /// What is replaced in the answer's headers.
+    answer_rewrite: Option<AnswerPlan>,
     /// What the answer gets.
     on_response: Vec<Edit<'static>>,
 }
@@ -37,7 +39,7 @@ enum Origin<'a> {
 
 impl Http {
     pub fn new(shared: Option<Rc<Shared>>) -> Self {
-        Http { shared, body_left: None, on_response: Vec::new() }
+        Http { shared, body_left: None, answer_rewrite: None, on_response: Vec::new() }
     }
 
     fn request_headers(&mut self, shared: &Shared) -> Result<Action, HostError> {
@@ -61,10 +63,11 @@ impl Http {
 
     fn apply(&mut self, headers: &[HeaderLine<'_>], decision: Decision<'_>) -> Result<Action, HostError> {
         match decision {
-            Decision::Forward(Forward { edits, on_response, max_body_bytes }) => {
+            Decision::Forward(Forward { edits, answer_rewrite, on_response, max_body_bytes }) => {
                 host::set_headers(Map::Request, &header_map::encode(&apply_edits(headers, &edits)))?;
                 host::clear_route_cache()?;
                 self.body_left = max_body_bytes;
+                self.answer_rewrite = answer_rewrite;
                 self.on_response = on_response;
                 Ok(Action::Continue)
             }
@@ -108,12 +111,17 @@ impl HttpContext for Http {
     }
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
-        if self.on_response.is_empty() {
+        let plan = self.answer_rewrite.take();
+        if self.on_response.is_empty() && plan.is_none() {
             return Action::Continue;
         }
         let edits = std::mem::take(&mut self.on_response);
         let edited = host::headers(Map::Response).and_then(|bytes| {
-            let headers = header_map::decode(&bytes).unwrap_or_default();
+            let mut headers = header_map::decode(&bytes).unwrap_or_default();
+            let rewritten = plan.map(|plan| rewrite_answer(&plan, &headers));
+            if let Some(lines) = &rewritten {
+                headers = lines.iter().map(|(name, value)| (*name, &**value)).collect();
+            }
             host::set_headers(Map::Response, &header_map::encode(&apply_edits(&headers, &edits)))
         });
         if let Err(HostError(status)) = edited {

@@ -62,6 +62,11 @@ impl ClientAddress {
         })
     }
 
+    /// Scheme, host and port are taken from forwarded headers.
+    pub fn trusts_headers(&self) -> bool {
+        self.trust_headers
+    }
+
     /// Finds out who sent a request.
     pub fn resolve<'a>(&self, request: &RequestView<'a>) -> Client<'a> {
         let connection = request.connection;

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::{Facts, Template};
 use crate::config::HeaderEdit;
-use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER};
+use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER, Scheme};
 use crate::router::{CompiledPolicies, RoutingTable};
 
 /// Prefix of the headers between Envoy and the filter.
@@ -156,12 +156,21 @@ pub fn request_edits<'a>(
     if policies.original_uri_header {
         edits.push(set("x-original-uri", Cow::Borrowed(request.target())));
     }
-    edits
-        .extend(table.request_headers.iter().chain(&policies.request_headers).map(|edit| edit.render(facts)));
+    let configured = table.request_headers.iter().chain(&policies.request_headers);
+    edits.extend(configured.map(|edit| edit.render(facts)).filter(|edit| !takes_host_away(edit)));
     let profile = policies.route_profile.as_deref().unwrap_or_default();
     edits.push(set(CLUSTER_HEADER, Cow::Borrowed(cluster.as_bytes())));
     edits.push(set(PROFILE_HEADER, Cow::Borrowed(profile.as_bytes())));
     edits
+}
+
+/// A request without a Host cannot be sent on: where variables come to nothing the Host stays.
+fn takes_host_away(edit: &Edit<'_>) -> bool {
+    match edit {
+        Edit::Set(name, value) => name == ":authority" && value.is_empty(),
+        Edit::Remove(name) => name == ":authority",
+        Edit::Add(name, _) => name == ":authority",
+    }
 }
 
 /// Takes away what a client must not send: headers that steer Envoy, and, as nginx does, names with an
@@ -184,7 +193,18 @@ pub fn response_edits<'a>(
     facts: &Facts<'a>,
 ) -> Vec<Edit<'a>> {
     let own = policies.map_or(&[][..], |policies| &policies.response_headers);
-    table.response_headers.iter().chain(own).map(|edit| edit.render(facts)).collect()
+    let mut edits: Vec<Edit<'a>> =
+        table.response_headers.iter().chain(own).map(|edit| edit.render(facts)).collect();
+    if let Some(hsts) = table.hsts.as_deref()
+        && facts.selected.is_some()
+        && facts.request.connection.scheme == Scheme::Https
+    {
+        // nginx hides headers of the backend before it sets this one, and sets those of users after it.
+        let hidden = edits.iter().take_while(|edit| matches!(edit, Edit::Remove(_))).count();
+        let name = Cow::Borrowed("strict-transport-security");
+        edits.insert(hidden, Edit::Set(name, Cow::Borrowed(hsts.as_bytes())));
+    }
+    edits
 }
 
 #[cfg(test)]

@@ -6,9 +6,11 @@
 //!
 //! Deliberately knows nothing of how a rule was found, of the host, of I/O, clocks and randomness.
 
+mod answer;
 mod basic_auth;
 mod client;
 mod headers;
+mod redirect;
 mod reply;
 mod rewrite;
 mod template;
@@ -20,6 +22,7 @@ mod tests;
 
 use std::borrow::Cow;
 
+pub use answer::rewrite_answer;
 pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress, Network};
 pub use headers::{HeaderTemplate, InvalidHeader};
@@ -29,10 +32,9 @@ pub use template::{Template, UnknownVariable};
 
 use crate::decision::{Decision, Edit, Forward, Reply, RequestView};
 use crate::password::VerifiedCache;
-use crate::router::path::{Target, escape, parse_target};
+use crate::router::path::{Target, parse_target};
 use crate::router::{
     self, CompiledAction, CompiledPolicies, PathMatch, RoutingTable, Scratch, Selected, Selection,
-    canonical_host,
 };
 
 /// What outlives a request: reusable memory, and passwords that were verified before.
@@ -80,6 +82,10 @@ impl Facts<'_> {
 /// Decides a request.
 pub fn decide<'a>(table: &'a RoutingTable, request: &'a RequestView<'a>, state: &mut State) -> Decision<'a> {
     let client = table.client.resolve(request);
+    if request.header(":authority").is_some_and(|host| !router::is_valid_host(host)) {
+        let facts = Facts { request, path: Cow::Borrowed(b"/"), query: None, client, selected: None };
+        return answer(table, &facts, None, page(400, "invalid_host"));
+    }
     let Ok(Target { path, query }) = parse_target(request.target()) else {
         let facts = Facts { request, path: Cow::Borrowed(b"/"), query: None, client, selected: None };
         return answer(table, &facts, None, page(400, "invalid_path"));
@@ -91,6 +97,11 @@ pub fn decide<'a>(table: &'a RoutingTable, request: &'a RequestView<'a>, state: 
         Selection::NoRule(host) | Selection::LimitExceeded(host) => Some(*host),
         Selection::Rule(selected) | Selection::Refuse(selected) => Some(selected.host),
     };
+    if let Some(to) = host.and_then(|host| host.redirect_to.as_deref()) {
+        let location = redirect::to_host(to, table, &facts);
+        let reply = reply::redirect(table.redirect_status, location, "host_redirect");
+        return answer(table, &facts, None, reply);
+    }
     if *facts.path == *b"/"
         && let Some(app_root) = host.and_then(|host| host.app_root.as_deref())
     {
@@ -128,15 +139,15 @@ fn decide_rule<'a>(
     state: &mut State,
 ) -> Decision<'a> {
     let request = facts.request;
-    // nginx redirects before it looks at anything else of the location.
-    if selected.path_match == PathMatch::MissingSlash {
-        let location = with_slash(&facts, &selected.rule.path);
-        return answer(table, &facts, None, reply::redirect(301, location, "missing_slash"));
-    }
     // Positions were checked when the table was compiled.
     let Some(policies) = table.policies.get(selected.rule.policies) else {
         return answer(table, &facts, None, page(503, "no_policies"));
     };
+    // nginx redirects before it looks at anything else of the location.
+    if selected.path_match == PathMatch::MissingSlash {
+        let location = redirect::with_slash(&facts, &selected.rule.path, policies.relative_redirects);
+        return answer(table, &facts, None, reply::redirect(301, location, "missing_slash"));
+    }
     let refuse = |reply| answer(table, &facts, Some(policies), reply);
     if policies
         .max_body_bytes
@@ -147,12 +158,20 @@ fn decide_rule<'a>(
     if policies.denied.is_some() {
         return answer(table, &facts, None, page(503, "denied"));
     }
+    if let Some(redirect) = &policies.redirect {
+        return refuse(redirect::configured(redirect, policies.relative_redirects, &facts));
+    }
     let rewritten = policies.rewrite.as_ref().map(|rewrite| rewrite::rewrite(rewrite, &facts));
     let path = match rewritten {
         Some(Rewritten::Elsewhere(location)) => return refuse(reply::redirect(302, location, "rewrite")),
         Some(Rewritten::Target { target, forwarded_prefix }) => Some((target, forwarded_prefix)),
         None | Some(Rewritten::Unchanged) => None,
     };
+    if let Some(redirect) = policies.tls_redirect
+        && let Some(location) = redirect::to_tls(redirect, table, &facts)
+    {
+        return refuse(reply::redirect(table.redirect_status, location, "tls_redirect"));
+    }
     if let CompiledAction::Respond { status: status @ 500..600, .. } = &selected.rule.action {
         return refuse(page(*status, "no_backend"));
     }
@@ -172,7 +191,8 @@ fn decide_rule<'a>(
     }
     let on_response = headers::response_edits(table, Some(policies), &facts);
     let on_response = on_response.into_iter().map(Edit::into_owned).collect();
-    Decision::Forward(Forward { edits, on_response, max_body_bytes: policies.max_body_bytes })
+    let answer_rewrite = answer::plan(policies, &facts);
+    Decision::Forward(Forward { edits, on_response, answer_rewrite, max_body_bytes: policies.max_body_bytes })
 }
 
 /// An answer of the filter's own, with the headers that every answer gets.
@@ -184,22 +204,6 @@ fn answer<'a>(
 ) -> Decision<'a> {
     reply::edit(&mut reply, headers::response_edits(table, policies, facts));
     Decision::Reply(reply)
-}
-
-/// Where nginx sends a request for `/foo` when the rule is `/foo/`: an absolute URL with the Host in lower
-/// case and without its port (`port_in_redirect off`), the query kept.
-fn with_slash(facts: &Facts<'_>, rule_path: &str) -> Vec<u8> {
-    let request = facts.request;
-    let mut location = [request.connection.scheme.as_str().as_bytes(), b"://"].concat();
-    location.extend_from_slice(&canonical_host(request.authority()));
-    escape(rule_path.as_bytes(), &mut location);
-    if let Some(query) = facts.query
-        && !query.is_empty()
-    {
-        location.push(b'?');
-        location.extend_from_slice(query);
-    }
-    location
 }
 
 /// Content-Length of a request. Envoy refuses what is not a number.

@@ -7,12 +7,14 @@ use std::rc::Rc;
 
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
-    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRewrite, CompiledRule, Fault,
-    RoutingTable,
+    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite,
+    CompiledRule, Fault, RoutingTable,
 };
 use crate::config::{
-    Action, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Rewrite,
+    Action, Alias, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect,
+    Replacement, Rewrite,
 };
+use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template, challenge};
 
@@ -33,21 +35,51 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         compiled_policies.push(compiler.policies(&format!("policies[{index}]"), set, &users)?);
     }
     let mut host_names = Hosts::default();
+    let mut certificates = Hosts::default();
     let mut compiled_hosts = Vec::with_capacity(hosts.len());
-    for (index, host) in hosts.into_iter().enumerate() {
+    let mut aliases = Vec::new();
+    for (index, mut host) in hosts.into_iter().enumerate() {
         host_names.insert(&host.name, index).map_err(|error| {
             let reason = match error {
                 InvalidHost::Duplicate => format!("host `{}` stands here for the second time", host.name),
-                InvalidHost::Malformed => {
+                InvalidHost::Malformed | InvalidHost::Expression(_) => {
                     format!("`{}` is neither a host name in lower case, nor `*.name`, nor `*`", host.name)
                 }
             };
             inconsistent(format!("hosts[{index}].name"), reason)
         })?;
+        if host.tls {
+            // The name has just been found good.
+            let _ = certificates.insert(&host.name, index);
+        }
+        aliases.extend(std::mem::take(&mut host.aliases).into_iter().enumerate().map(|a| (index, a)));
         compiled_hosts.push(compiler.host(index, host, compiled_policies.len())?);
     }
-    let Global { connection_header, forwarded, request_headers, response_headers, underscores_in_headers } =
-        global;
+    // No alias takes a name from a host, whatever their order.
+    for (index, (position, Alias { name, tls })) in aliases {
+        match host_names.insert_alias(&name, index) {
+            Ok(()) if tls => {
+                let _ = certificates.insert(&name, index);
+            }
+            Ok(()) => {}
+            Err(error) => compiler.faults.push(Fault {
+                path: format!("hosts[{index}].aliases[{position}].name"),
+                reason: error.to_string(),
+            }),
+        }
+    }
+    let Global {
+        connection_header,
+        forwarded,
+        request_headers,
+        response_headers,
+        underscores_in_headers,
+        redirect_status,
+        hsts,
+    } = global;
+    if let Some(hsts) = &hsts {
+        text("global.hsts", hsts)?;
+    }
     let client = ClientAddress::compile(&forwarded).map_err(|(index, reason)| {
         inconsistent(format!("global.forwarded.trustedProxies[{index}]"), reason)
     })?;
@@ -60,8 +92,11 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         client,
         request_headers,
         response_headers,
+        redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,
+        hsts: hsts.map(Into::into),
         policies: compiled_policies.into(),
         host_names,
+        certificates,
         hosts: compiled_hosts.into(),
         faults: compiler.faults,
         needs_clock: compiler.needs_clock,
@@ -70,6 +105,26 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
 
 fn inconsistent(path: impl Into<String>, reason: impl Into<String>) -> ConfigError {
     ConfigError::Inconsistent { path: path.into(), reason: reason.into() }
+}
+
+/// Checks the status of a redirect.
+fn status(at: &str, status: u16) -> Result<u16, ConfigError> {
+    if (300..=308).contains(&status) {
+        return Ok(status);
+    }
+    Err(inconsistent(at, format!("{status} is not a status between 300 and 308")))
+}
+
+fn pair(Replacement { from, to }: Replacement) -> (Box<str>, Box<str>) {
+    (from.into(), to.into())
+}
+
+/// Checks what goes into a header as it stands.
+fn text(at: &str, text: &str) -> Result<(), ConfigError> {
+    if text.bytes().any(|byte| byte.is_ascii_control()) {
+        return Err(inconsistent(at, "control characters are not allowed here"));
+    }
+    Ok(())
 }
 
 /// What is gathered on the way.
@@ -115,12 +170,42 @@ impl Compiler {
             denied,
             max_body_bytes,
             basic_auth,
+            redirect,
+            relative_redirects,
+            tls_redirect,
             rewrite,
             original_uri_header,
             request_headers,
             response_headers,
+            location_rewrite,
+            cookie_domain_rewrite,
+            cookie_path_rewrite,
             route_profile,
         } = set;
+        let rewrites = [&location_rewrite, &cookie_domain_rewrite, &cookie_path_rewrite];
+        for (rewrite, name) in
+            rewrites.into_iter().zip(["locationRewrite", "cookieDomainRewrite", "cookiePathRewrite"])
+        {
+            if let Some(Replacement { to, .. }) = rewrite {
+                text(&format!("{at}.{name}.to"), to)?;
+            }
+        }
+        let rewrites_answers = rewrites.iter().any(|rewrite| rewrite.is_some());
+        let answer_rewrite = rewrites_answers.then(|| {
+            Rc::new(AnswerRewrite {
+                location: location_rewrite.map(pair),
+                cookie_domain: cookie_domain_rewrite.map(pair),
+                cookie_path: cookie_path_rewrite.map(pair),
+            })
+        });
+        let redirect = match redirect {
+            None => None,
+            Some(Redirect { url, status: code }) => {
+                text(&format!("{at}.redirect.url"), &url)?;
+                let status = status(&format!("{at}.redirect.status"), code)?;
+                Some(CompiledRedirect { url: url.into(), status })
+            }
+        };
         let basic_auth = match basic_auth {
             None => None,
             Some(auth) => {
@@ -152,10 +237,14 @@ impl Compiler {
             denied: denied.map(Into::into),
             max_body_bytes,
             basic_auth,
+            redirect,
+            relative_redirects,
+            tls_redirect,
             rewrite,
             original_uri_header,
             request_headers: self.headers(&format!("{at}.requestHeaders"), request_headers)?,
             response_headers: self.headers(&format!("{at}.responseHeaders"), response_headers)?,
+            answer_rewrite,
             route_profile: route_profile.map(Into::into),
         })
     }
@@ -177,7 +266,10 @@ impl Compiler {
     }
 
     fn host(&mut self, index: usize, host: Host, policies: usize) -> Result<CompiledHost, ConfigError> {
-        let Host { name, path_matching, app_root, rules } = host;
+        let Host { name, path_matching, app_root, tls: _, aliases: _, redirect_to, rules } = host;
+        if let Some(to) = &redirect_to {
+            text(&format!("hosts[{index}].redirectTo"), to)?;
+        }
         // It becomes a header of an answer: a line break in it would start another.
         if app_root.as_ref().is_some_and(|target| target.contains(|c: char| c.is_control())) {
             return Err(inconsistent(format!("hosts[{index}].appRoot"), "it holds control characters"));
@@ -216,6 +308,7 @@ impl Compiler {
         Ok(CompiledHost {
             name: name.into(),
             app_root: app_root.map(Into::into),
+            redirect_to: redirect_to.map(Into::into),
             rules: compiled.into(),
             path_matching,
             paths: OnceCell::new(),

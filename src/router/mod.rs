@@ -16,9 +16,11 @@ mod tests;
 
 pub use compile::compile;
 pub use expressions::check as check_expression;
-pub use hosts::{HostMatch, canonical as canonical_host};
+pub use hosts::{
+    HostMatch, InvalidHost, canonical as canonical_host, check_alias, is_valid as is_valid_host, without_port,
+};
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
-    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRewrite, CompiledRule, Fault,
-    RoutingTable,
+    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite,
+    CompiledRule, Fault, RoutingTable,
 };

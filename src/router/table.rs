@@ -2,11 +2,13 @@
 
 use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use super::elements::ElementPaths;
 use super::expressions::ExpressionPaths;
 use super::hosts::Hosts;
-use crate::config::{PathMatching, PathType};
+use crate::config::{PathMatching, PathType, TlsRedirect};
+use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, HeaderTemplate, Template};
 
@@ -25,9 +27,15 @@ pub struct RoutingTable {
     pub request_headers: Box<[HeaderTemplate]>,
     /// Edits to each answer.
     pub response_headers: Box<[HeaderTemplate]>,
+    /// Status of redirects to HTTPS.
+    pub redirect_status: u16,
+    /// Value of Strict-Transport-Security.
+    pub hsts: Option<Box<str>>,
     /// The policies that rules refer to.
     pub policies: Box<[CompiledPolicies]>,
     pub(super) host_names: Hosts,
+    /// Names that there is a certificate for.
+    pub(super) certificates: Hosts,
     /// The hosts.
     pub hosts: Box<[CompiledHost]>,
     /// Parts that cannot be honoured and refuse instead. Broken expressions are not among them: hosts are
@@ -40,6 +48,11 @@ impl RoutingTable {
     /// Decisions of this table look at the time.
     pub fn needs_clock(&self) -> bool {
         self.needs_clock
+    }
+
+    /// There is a certificate for the Host of a request, or for the wildcard above it.
+    pub fn has_certificate(&self, authority: &[u8]) -> bool {
+        self.certificates.find(authority).is_some()
     }
 }
 
@@ -59,6 +72,8 @@ pub struct CompiledHost {
     pub name: Box<str>,
     /// Where a request for exactly `/` is redirected.
     pub app_root: Option<Box<str>>,
+    /// The host that every request is redirected to.
+    pub redirect_to: Option<Box<str>>,
     /// The rules, in the order of the configuration.
     pub rules: Box<[CompiledRule]>,
     pub(super) path_matching: PathMatching,
@@ -144,6 +159,12 @@ pub struct CompiledPolicies {
     pub max_body_bytes: Option<u64>,
     /// User name and password are asked for.
     pub basic_auth: Option<CompiledBasicAuth>,
+    /// Every request is redirected.
+    pub redirect: Option<CompiledRedirect>,
+    /// Redirects to a path are sent without scheme and host.
+    pub relative_redirects: bool,
+    /// Plain HTTP is redirected to HTTPS.
+    pub tls_redirect: Option<TlsRedirect>,
     /// The path that the backend gets.
     pub rewrite: Option<CompiledRewrite>,
     /// X-Original-URI is set.
@@ -152,8 +173,19 @@ pub struct CompiledPolicies {
     pub request_headers: Box<[HeaderTemplate]>,
     /// Edits to the answer.
     pub response_headers: Box<[HeaderTemplate]>,
+    /// What is replaced in headers of the backend's answer.
+    pub answer_rewrite: Option<Rc<AnswerRewrite>>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
+}
+
+/// See [`crate::config::Redirect`].
+#[derive(Debug)]
+pub struct CompiledRedirect {
+    /// A URL or a path, without control characters.
+    pub url: Box<str>,
+    /// HTTP status.
+    pub status: u16,
 }
 
 /// See [`crate::config::BasicAuth`].
@@ -164,7 +196,7 @@ pub struct CompiledBasicAuth {
     /// Which list, so that verified passwords of two lists are not confused.
     pub list: u64,
     /// User name to hash.
-    pub users: std::rc::Rc<HashMap<Box<[u8]>, PasswordHash>>,
+    pub users: Rc<HashMap<Box<[u8]>, PasswordHash>>,
 }
 
 /// See [`crate::config::Rewrite`].

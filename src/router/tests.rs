@@ -23,7 +23,15 @@ fn table(path_matching: PathMatching, paths: &[&str]) -> RoutingTable {
         global: <_>::default(),
         credentials: <_>::default(),
         policies: vec![PolicySet::default()],
-        hosts: vec![Host { name: "h".into(), path_matching, app_root: None, rules }],
+        hosts: vec![Host {
+            name: "h".into(),
+            path_matching,
+            app_root: None,
+            tls: false,
+            aliases: Vec::new(),
+            redirect_to: None,
+            rules,
+        }],
     })
     .expect("compiles")
 }

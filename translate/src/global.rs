@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ingress_wasm::config::{Forwarded, Global, HeaderEdit};
+use ingress_wasm::config::{Forwarded, Global, HeaderEdit, TlsRedirect};
 use ingress_wasm::policy::HeaderTemplate;
 
 use crate::annotations::{GlobalDenial, GlobalSettings, check_config_map, global_denials};
@@ -25,6 +25,20 @@ pub struct Defaults {
     pub profile: RouteProfile,
     /// X-Original-URI is set for every Ingress.
     pub original_uri_header: bool,
+    /// Plain HTTP is redirected where the host has a certificate.
+    pub ssl_redirect: bool,
+    /// How plain HTTP is redirected, and whether it always is.
+    pub tls_redirect: TlsRedirect,
+    /// Rules whose path begins so are served by plain HTTP whatever else holds.
+    pub no_tls_redirect_locations: Vec<String>,
+    /// Redirects to a path are sent without scheme and host.
+    pub relative_redirects: bool,
+    /// `proxy-redirect-from` and `proxy-redirect-to`, as written.
+    pub proxy_redirect: (String, String),
+    /// `proxy-cookie-domain`, as written.
+    pub cookie_domain: String,
+    /// `proxy-cookie-path`, as written.
+    pub cookie_path: String,
     /// Names that `custom-headers` may set, as written.
     pub allowed_response_headers: BTreeSet<String>,
     /// Protections of all Ingresses that are asked for and cannot be honoured.
@@ -53,6 +67,7 @@ pub fn read(snapshot: &Snapshot, options: &Options, report: &mut Report) -> Defa
 
 fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
     let seconds = Duration::from_secs;
+    let hsts = hsts(&settings);
     let trust_headers = settings.use_forwarded_headers;
     let networks = settings.proxy_real_ip_cidr.iter().map(ToString::to_string);
     let forwarded = Forwarded {
@@ -67,6 +82,8 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         forwarded,
         response_headers: hidden.filter(|edit| HeaderTemplate::compile(edit.clone()).is_ok()).collect(),
         underscores_in_headers: settings.enable_underscores_in_headers,
+        redirect_status: (settings.http_redirect_code != 308).then_some(settings.http_redirect_code),
+        hsts,
         ..Global::default()
     };
     Defaults {
@@ -77,10 +94,27 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
             read_timeout: seconds(settings.proxy_read_timeout),
             send_timeout: seconds(settings.proxy_send_timeout),
         },
+        ssl_redirect: settings.ssl_redirect,
+        tls_redirect: TlsRedirect {
+            always: settings.force_ssl_redirect,
+            preserve_trailing_slash: settings.preserve_trailing_slash,
+        },
+        no_tls_redirect_locations: settings.no_tls_redirect_locations,
+        relative_redirects: settings.relative_redirects,
+        proxy_redirect: (settings.proxy_redirect_from, settings.proxy_redirect_to),
+        cookie_domain: settings.proxy_cookie_domain,
+        cookie_path: settings.proxy_cookie_path,
         original_uri_header: settings.proxy_add_original_uri_header,
         allowed_response_headers: settings.global_allowed_response_headers.into_iter().collect(),
         denials: Vec::new(),
     }
+}
+
+/// The value of Strict-Transport-Security (RFC 6797), if it is to be sent.
+fn hsts(settings: &GlobalSettings) -> Option<String> {
+    let subdomains = if settings.hsts_include_subdomains { "; includeSubDomains" } else { "" };
+    let preload = if settings.hsts_preload { "; preload" } else { "" };
+    settings.hsts.then(|| format!("max-age={}{subdomains}{preload}", settings.hsts_max_age))
 }
 
 /// The headers of the ConfigMap that an option names.

@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use ingress_wasm::config::{Action, Host, PathMatching, PathType, PolicySet, Rewrite, Rule};
+use ingress_wasm::config::{Action, Alias, Host, PathMatching, PathType, PolicySet, Rewrite, Rule};
 use ingress_wasm::router::check_expression;
 
+use crate::annotations::AnnotationSet;
 use crate::backends::{Backends, Place};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{self, Ingress, IngressPath, IngressRule, ObjectName};
@@ -29,6 +30,14 @@ pub struct Hosts {
 #[derive(Default)]
 struct HostRules {
     app_root: Option<String>,
+    /// An Ingress with a TLS section names it.
+    tls: bool,
+    /// The hosts that the first such Ingress lists there.
+    tls_hosts: Vec<String>,
+    /// Further names, and the Ingress they come from: the first that has some.
+    aliases: Option<(ObjectName, Vec<String>)>,
+    /// An Ingress that asks for the redirect between the names with and without `www.`.
+    from_to_www: Option<ObjectName>,
     expressions: bool,
     /// What no rule takes: from the first Ingress that names the host.
     unmatched: Option<Rule>,
@@ -49,6 +58,9 @@ pub struct Entrant<'a> {
     pub policies: &'a IngressPolicies,
     /// Their position in the configuration.
     pub position: usize,
+    /// That of the same policies without the redirect to HTTPS, and the beginnings of the paths that are
+    /// served by plain HTTP (`no-tls-redirect-locations`).
+    pub plain: Option<(usize, &'a [String])>,
 }
 
 impl Hosts {
@@ -87,6 +99,11 @@ impl Hosts {
                     || Action::Respond { status: 404, reason: "no rule takes this path".to_owned() };
                 entrant.rule("/".to_owned(), PathType::Prefix, default.clone().unwrap_or_else(nothing))
             });
+            if name != ANY_HOST && !ingress.tls.is_empty() && !host.tls {
+                host.tls = true;
+                host.tls_hosts = ingress.tls.iter().flat_map(|tls| tls.hosts.clone()).collect();
+            }
+            host.add_aliases(&name, entrant, report);
             if host.app_root.is_none() {
                 host.app_root.clone_from(&entrant.policies.app_root);
             }
@@ -122,7 +139,7 @@ impl Hosts {
             policies: plain,
             action: Action::Respond { status, reason: reason.to_owned() },
         };
-        if let Some(catch_all) = self.catch_all {
+        if let Some(catch_all) = self.catch_all.take() {
             any.unmatched = Some(catch_all);
         } else if any.unmatched.is_none() {
             any.unmatched = Some(respond(404, "/", PathType::Prefix, "no Ingress names this host"));
@@ -135,7 +152,69 @@ impl Hosts {
             let position = policies.position(PolicySet { denied: Some(reason), ..PolicySet::default() });
             host.rules.iter_mut().chain(&mut host.unmatched).for_each(|rule| rule.policies = position);
         }
-        self.hosts.into_iter().map(|(name, host)| host.finish(name, report, ingresses)).collect()
+        let redirects = self.redirects(report, ingresses);
+        self.check_aliases(&redirects, report, ingresses);
+        let hosts = self.hosts.into_iter().map(|(name, host)| host.finish(name, report, ingresses));
+        let mut hosts: Vec<Host> = hosts.chain(redirects).collect();
+        hosts.sort_by(|a, b| a.name.cmp(&b.name));
+        hosts
+    }
+
+    /// The hosts that only redirect, to the name with or without `www.` (`BuildRedirects` of ingress-nginx).
+    fn redirects(&self, report: &mut Report, ingresses: &Ingresses<'_>) -> Vec<Host> {
+        let mut redirects = Vec::new();
+        for (to, host) in &self.hosts {
+            let Some(owner) = &host.from_to_www else { continue };
+            let from = to.strip_prefix("www.").map_or_else(|| format!("www.{to}"), str::to_owned);
+            let obstacle = if self.hosts.contains_key(&from) {
+                "which an Ingress names as a host"
+            } else if from.contains('*') {
+                "which is no name"
+            } else {
+                redirects.push(Host {
+                    name: from,
+                    path_matching: PathMatching::Elements,
+                    app_root: None,
+                    tls: false,
+                    aliases: Vec::new(),
+                    redirect_to: Some(to.clone()),
+                    rules: Vec::new(),
+                });
+                continue;
+            };
+            let consequence = format!("there is no redirect from {from}, {obstacle}");
+            let diagnostic = Diagnostic::warning("host-conflict", consequence)
+                .remedy("set from-to-www-redirect to \"false\", or remove the rules for the other name");
+            report_annotation(owner, "from-to-www-redirect", diagnostic, report, ingresses);
+        }
+        redirects
+    }
+
+    /// Takes away aliases that are names of hosts, or aliases of a host that comes before in the alphabet: the
+    /// order in which ingress-nginx writes its servers, of which nginx takes the first.
+    fn check_aliases(&mut self, redirects: &[Host], report: &mut Report, ingresses: &Ingresses<'_>) {
+        let mut taken: BTreeMap<String, String> = self.hosts.keys().map(|n| (n.clone(), n.clone())).collect();
+        taken.extend(redirects.iter().map(|host| (host.name.clone(), host.name.clone())));
+        // A wildcard host is an expression to nginx, with which a wildcard alias does not collide.
+        taken.retain(|name, _| !name.contains('*'));
+        for (host, rules) in &mut self.hosts {
+            let Some((owner, aliases)) = &mut rules.aliases else { continue };
+            aliases.retain(|alias| {
+                if alias == host {
+                    return false;
+                }
+                let Some(other) = taken.get(alias) else {
+                    taken.insert(alias.clone(), host.clone());
+                    return true;
+                };
+                let consequence =
+                    format!("the alias {alias} is passed over: it is a name of the host {other}");
+                let diagnostic = Diagnostic::warning("host-conflict", consequence)
+                    .remedy("remove the alias, or the rules for the host of that name");
+                report_annotation(owner, "server-alias", diagnostic, report, ingresses);
+                false
+            });
+        }
     }
 }
 
@@ -145,11 +224,56 @@ pub type Ingresses<'a> = BTreeMap<&'a ObjectName, &'a Ingress>;
 impl Entrant<'_> {
     fn rule(&self, path: String, path_type: PathType, action: Action) -> Rule {
         let ingress = self.ingress.metadata.name.to_string();
-        Rule { ingress, path, path_type, policies: self.position, action }
+        let plain = self.plain.filter(|(_, beginnings)| beginnings.iter().any(|b| path.starts_with(b)));
+        let policies = plain.map_or(self.position, |(position, _)| position);
+        Rule { ingress, path, path_type, policies, action }
     }
 }
 
+/// Reports what is to be said of an annotation, under whichever prefix it stands.
+fn report_annotation(
+    owner: &ObjectName,
+    name: &str,
+    diagnostic: Diagnostic,
+    report: &mut Report,
+    ingresses: &Ingresses<'_>,
+) {
+    let Some(ingress) = ingresses.get(owner) else { return };
+    let set = AnnotationSet::of(ingress, None);
+    report.annotation(ingress, set.get(name).map_or(name, |setting| setting.key), diagnostic);
+}
+
 impl HostRules {
+    /// Only the first Ingress with aliases gives its host names.
+    fn add_aliases(&mut self, host: &str, entrant: &Entrant<'_>, report: &mut Report) {
+        let (ingress, aliases) = (entrant.ingress, &entrant.policies.aliases);
+        if aliases.is_empty() {
+            return;
+        }
+        match &self.aliases {
+            None => self.aliases = Some((ingress.metadata.name.clone(), aliases.clone())),
+            Some((owner, _)) if *owner == ingress.metadata.name => {}
+            Some((owner, _)) => {
+                let consequence = format!(
+                    "the aliases are not served: those of an older Ingress ({owner}) hold for {host}"
+                );
+                let diagnostic = Diagnostic::warning("alias-conflict", consequence)
+                    .remedy("name all aliases of the host in one Ingress");
+                let set = AnnotationSet::of(ingress, None);
+                let key = set.get("server-alias").map_or("server-alias", |setting| setting.key);
+                report.annotation(ingress, key, diagnostic);
+            }
+        }
+    }
+
+    /// Whether the certificate is taken to cover an alias: the TLS section lists it, or the wildcard above.
+    fn covers(&self, alias: &str) -> bool {
+        let wildcard = alias.split_once('.').map(|(_, rest)| format!("*.{rest}"));
+        let is_alias = |host: &String| host.eq_ignore_ascii_case(alias);
+        let is_wildcard = |host: &String| wildcard.as_ref().is_some_and(|w| host.eq_ignore_ascii_case(w));
+        self.tls_hosts.iter().any(|host| is_alias(host) || is_wildcard(host))
+    }
+
     fn add_path(
         &mut self,
         host: &str,
@@ -195,6 +319,9 @@ impl HostRules {
                 Action::Respond { status: 503, reason: "the path names no Service".to_owned() }
             }
         };
+        if entrant.policies.from_to_www && host != ANY_HOST {
+            self.from_to_www.get_or_insert_with(|| ingress.metadata.name.clone());
+        }
         self.owners.insert(key, ingress.metadata.name.clone());
         self.places.push((ingress.metadata.name.clone(), field, path.line));
         self.rules.push(entrant.rule(text, path_type, action));
@@ -207,9 +334,20 @@ impl HostRules {
         }
         // A rule of its own for all paths takes the place of what holds for unmatched ones.
         if !self.owners.contains_key(&("/".to_owned(), PathType::Prefix)) {
-            self.rules.extend(self.unmatched);
+            self.rules.extend(self.unmatched.take());
         }
-        Host { name, path_matching, app_root: self.app_root, rules: self.rules }
+        let covered = |alias: &String| self.tls && !alias.starts_with('~') && self.covers(alias);
+        let aliases = self.aliases.iter().flat_map(|(_, aliases)| aliases);
+        let aliases = aliases.map(|alias| Alias { name: alias.clone(), tls: covered(alias) }).collect();
+        Host {
+            name,
+            path_matching,
+            app_root: self.app_root,
+            tls: self.tls,
+            aliases,
+            redirect_to: None,
+            rules: self.rules,
+        }
     }
 
     /// Reports expressions that cannot be matched. The filter answers their literal beginning with 503.

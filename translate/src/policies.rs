@@ -5,8 +5,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ingress_wasm::config::{BasicAuth, Credentials, HeaderEdit, PolicySet, Rewrite};
+use ingress_wasm::config::{
+    BasicAuth, Credentials, HeaderEdit, PolicySet, Redirect, Replacement, Rewrite, TlsRedirect,
+};
 use ingress_wasm::policy::{HeaderTemplate, Template};
+use ingress_wasm::router::check_alias;
 
 use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
 use crate::credentials::{self, UserList};
@@ -25,6 +28,10 @@ pub struct IngressPolicies {
     pub use_regex: bool,
     /// Where `/` of its hosts is redirected.
     pub app_root: Option<String>,
+    /// Further names of its hosts, in lower case.
+    pub aliases: Vec<String>,
+    /// The other name of its hosts, with or without `www.`, is redirected.
+    pub from_to_www: bool,
     /// How long a connection to its backends may take to be made.
     pub connect_timeout: Duration,
     /// Timeouts of its routes.
@@ -71,6 +78,8 @@ pub struct Context<'a> {
     pub annotations: &'a AnnotationSet<'a>,
     /// Why all its rules are denied, if the registry says so.
     pub denied: Option<String>,
+    /// Some host has a certificate: else nothing is redirected to HTTPS on account of one.
+    pub certificates: bool,
 }
 
 /// Reads the policies of an Ingress.
@@ -79,12 +88,17 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
     let mut set = PolicySet {
         denied: context.denied.clone(),
         max_body_bytes: body_limit(annotations, defaults),
+        redirect: redirect(context, report),
+        relative_redirects: defaults.relative_redirects || annotations.is_true("relative-redirects"),
+        tls_redirect: tls_redirect(context),
         rewrite: rewrite(context, report),
         original_uri_header: defaults.original_uri_header || is_of_old(ingress, annotations),
         ..PolicySet::default()
     };
+    answer_rewrites(context, &mut set, report);
     basic_auth(context, &mut set, policies, report);
-    set.request_headers = own_headers(context, "request-headers", &mut set.denied, report);
+    set.request_headers = upstream_host(context, report);
+    set.request_headers.extend(own_headers(context, "request-headers", &mut set.denied, report));
     set.response_headers = custom_headers(context, &mut set.denied, report);
     set.response_headers.extend(own_headers(context, "response-headers", &mut set.denied, report));
     let seconds = |name, default: Duration| match annotations.value(name) {
@@ -104,6 +118,10 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         set,
         use_regex: annotations.is_true("use-regex"),
         app_root: text(annotations, "app-root"),
+        aliases: aliases(context, report),
+        // A wrong `temporal-redirect` takes the other redirects with it in ingress-nginx.
+        from_to_www: annotations.is_true("from-to-www-redirect")
+            && text(annotations, "temporal-redirect").is_none_or(|url| has_http_scheme(&url)),
         connect_timeout: seconds("proxy-connect-timeout", defaults.connect_timeout),
         profile,
     }
@@ -131,6 +149,134 @@ fn body_limit(annotations: &AnnotationSet<'_>, defaults: &Defaults) -> Option<u6
         Some(Err(InvalidValue::UnknownUnit)) => Some(NGINX_DEFAULT),
         _ => defaults.max_body_bytes,
     }
+}
+
+/// A temporal redirect goes before a permanent one, as in ingress-nginx, and one that is no URL does away
+/// with both (`annotations/redirect`).
+fn redirect(context: &Context<'_>, report: &mut Report) -> Option<Redirect> {
+    let annotations = context.annotations;
+    let status = |name, most, default| match annotations.value(name) {
+        Some(Value::Integer(code)) if (300..=most).contains(&code) => u16::try_from(code).unwrap_or(default),
+        _ => default,
+    };
+    if let Some(url) = text(annotations, "temporal-redirect") {
+        if has_http_scheme(&url) {
+            return Some(Redirect { url, status: status("temporal-redirect-code", 307, 302) });
+        }
+        let diagnostic =
+            Diagnostic::warning("annotation-invalid", "a URL with http or https is needed: it is ignored")
+                .remedy("write the whole URL, or use permanent-redirect with a path");
+        let key = annotations.get("temporal-redirect").map_or("", |setting| setting.key);
+        report.annotation(context.ingress, key, diagnostic);
+        return None;
+    }
+    let url = text(annotations, "permanent-redirect")?;
+    Some(Redirect { url, status: status("permanent-redirect-code", 308, 301) })
+}
+
+fn has_http_scheme(url: &str) -> bool {
+    let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+    scheme.get(..4).is_some_and(|start| start.eq_ignore_ascii_case("http"))
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+}
+
+/// The aliases, sorted, without those that cannot be a name.
+fn aliases(context: &Context<'_>, report: &mut Report) -> Vec<String> {
+    let Some(setting) = context.annotations.get("server-alias") else { return Vec::new() };
+    let Ok(Value::List(names)) = setting.parse() else { return Vec::new() };
+    let lower = |name: String| if name.starts_with('~') { name } else { name.to_ascii_lowercase() };
+    let mut aliases: Vec<String> = names.into_iter().map(lower).collect();
+    aliases.sort();
+    aliases.dedup();
+    aliases.retain(|alias| {
+        let Err(error) = check_alias(alias) else { return true };
+        let consequence = format!("the alias `{alias}` is not served: {error}");
+        let diagnostic = Diagnostic::error("alias-invalid", consequence)
+            .remedy("write a host name, one that begins with `*.`, or a regular expression after `~`");
+        report.annotation(context.ingress, setting.key, diagnostic);
+        false
+    });
+    aliases
+}
+
+/// The Host that the backend gets.
+fn upstream_host(context: &Context<'_>, report: &mut Report) -> Vec<HeaderEdit> {
+    let Some(setting) = context.annotations.get("upstream-vhost") else { return Vec::new() };
+    let Ok(Value::Text(value)) = setting.parse() else { return Vec::new() };
+    let edit = HeaderEdit::Set { name: "Host".to_owned(), value };
+    match HeaderTemplate::compile(edit.clone()) {
+        Ok(_) => vec![edit],
+        Err(error) => {
+            let consequence = format!("the backend gets the Host that the client sent: {error}");
+            let diagnostic = Diagnostic::error("annotation-invalid", consequence)
+                .remedy("use variables of nginx such as `$service_name`");
+            report.annotation(context.ingress, setting.key, diagnostic);
+            Vec::new()
+        }
+    }
+}
+
+/// `proxy-redirect-*` and `proxy-cookie-*`: each of the two of the former has its own default.
+fn answer_rewrites(context: &Context<'_>, set: &mut PolicySet, report: &mut Report) {
+    let Context { annotations, defaults, .. } = context;
+    let value = |name, default: &String| text(annotations, name).unwrap_or_else(|| default.clone());
+    let from = value("proxy-redirect-from", &defaults.proxy_redirect.0);
+    let to = value("proxy-redirect-to", &defaults.proxy_redirect.1);
+    // `default` would replace the address that nginx has for the backend, which no backend knows.
+    if from != "off" && from != "default" && to != "off" {
+        set.location_rewrite = plain(context, "proxy-redirect-from", Replacement { from, to }, report);
+    }
+    let domain = value("proxy-cookie-domain", &defaults.cookie_domain);
+    if let Some(Replacement { from, to }) = two_words(context, "proxy-cookie-domain", &domain, report) {
+        let bare = |domain: String| domain.strip_prefix('.').map_or(domain.clone(), str::to_owned);
+        let replacement = Replacement { from: bare(from), to: bare(to) };
+        set.cookie_domain_rewrite = plain(context, "proxy-cookie-domain", replacement, report);
+    }
+    let path = value("proxy-cookie-path", &defaults.cookie_path);
+    if let Some(replacement) = two_words(context, "proxy-cookie-path", &path, report) {
+        set.cookie_path_rewrite = plain(context, "proxy-cookie-path", replacement, report);
+    }
+}
+
+/// The two words of a value other than `off`. nginx refuses any other number.
+fn two_words(context: &Context<'_>, name: &str, value: &str, report: &mut Report) -> Option<Replacement> {
+    let mut words = value.split_ascii_whitespace().map(str::to_owned);
+    match (words.next(), words.next(), words.next()) {
+        (Some(from), Some(to), None) => Some(Replacement { from, to }),
+        (Some(off), None, None) if off == "off" => None,
+        _ => {
+            let diagnostic = Diagnostic::warning("annotation-invalid", "two words are needed: it is ignored")
+                .remedy("write what is replaced and what stands in its place, with a blank between");
+            let key = context.annotations.get(name).map_or(name, |setting| setting.key);
+            report.annotation(context.ingress, key, diagnostic);
+            None
+        }
+    }
+}
+
+/// A replacement of a text; an expression, which nginx takes behind a `~`, is reported.
+fn plain(context: &Context<'_>, name: &str, pair: Replacement, report: &mut Report) -> Option<Replacement> {
+    if !pair.from.starts_with('~') {
+        return Some(pair);
+    }
+    let diagnostic =
+        Diagnostic::error("annotation-unsupported", "expressions are not supported here: it is ignored")
+            .remedy("write the text that is replaced");
+    let key = context.annotations.get(name).map_or(name, |setting| setting.key);
+    report.annotation(context.ingress, key, diagnostic);
+    None
+}
+
+fn tls_redirect(context: &Context<'_>) -> Option<TlsRedirect> {
+    let Context { annotations, defaults, .. } = context;
+    let flag = |name, default| match annotations.value(name) {
+        Some(Value::Bool(on)) => on,
+        _ => default,
+    };
+    let always = flag("force-ssl-redirect", defaults.tls_redirect.always);
+    let with_certificate = context.certificates && flag("ssl-redirect", defaults.ssl_redirect);
+    let preserve = flag("preserve-trailing-slash", defaults.tls_redirect.preserve_trailing_slash);
+    (always || with_certificate).then_some(TlsRedirect { always, preserve_trailing_slash: preserve })
 }
 
 fn rewrite(context: &Context<'_>, report: &mut Report) -> Option<Rewrite> {

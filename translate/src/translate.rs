@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ingress_wasm::config::{PluginConfig, SCHEMA_VERSION};
+use ingress_wasm::config::{PluginConfig, PolicySet, SCHEMA_VERSION};
 
 use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verdict};
 use crate::backends::Backends;
@@ -22,6 +22,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let mut backends = Backends::new(snapshot, options, defaults.connect_timeout);
     let mut hosts = Hosts::default();
     let served = served(snapshot, options, &mut report);
+    let certificates = served.iter().any(|ingress| !ingress.tls.is_empty());
     for ingress in &served {
         check_annotations(ingress).into_iter().for_each(|diagnostic| report.add(diagnostic));
         let Verdict { effect, reasons, host_wide } = verdict(ingress, None, &defaults.denials);
@@ -34,15 +35,27 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             hosts.deny(ingress, reason);
         }
         let annotations = AnnotationSet::of(ingress, None);
-        let context = Context { snapshot, defaults: &defaults, ingress, annotations: &annotations, denied };
+        let context = Context {
+            snapshot,
+            defaults: &defaults,
+            ingress,
+            annotations: &annotations,
+            denied,
+            certificates,
+        };
         let read = policies::read(&context, &mut policies, &mut report);
         let mut set = read.set.clone();
         if ingress.rules.is_empty() {
             // For the hosts that nobody names ingress-nginx takes over everything but rewrites (`controller.go`).
             set.rewrite = None;
         }
+        let exempt = &defaults.no_tls_redirect_locations;
+        let plain = (set.tls_redirect.is_some() && names_one_of(ingress, exempt)).then(|| {
+            let set = PolicySet { tls_redirect: None, ..set.clone() };
+            (policies.position(set), exempt.as_slice())
+        });
         let position = policies.position(set);
-        hosts.add(&Entrant { ingress, policies: &read, position }, &mut backends, &mut report);
+        hosts.add(&Entrant { ingress, policies: &read, position, plain }, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
     let hosts = hosts.finish(&mut policies, &mut report, &by_name);
@@ -59,6 +72,13 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     config.generation = generation(&config);
     let (diagnostics, rejected) = report.finish();
     Translation { config, clusters, route_profiles, default_profile: defaults.profile, diagnostics, rejected }
+}
+
+/// Whether a path of the Ingress, or the one for what its paths do not take, begins with one of these texts.
+fn names_one_of(ingress: &Ingress, beginnings: &[String]) -> bool {
+    let paths = ingress.rules.iter().flat_map(|rule| &rule.paths);
+    let paths = paths.filter_map(|path| path.path.as_deref()).chain(["/"]);
+    paths.into_iter().any(|path| beginnings.iter().any(|beginning| path.starts_with(beginning)))
 }
 
 /// The Ingresses that are ours, oldest first; of the same age the greater `namespace/name` first, as

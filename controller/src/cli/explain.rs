@@ -184,6 +184,7 @@ fn explanation(
             name,
             matched: match how {
                 HostMatch::Exact => "exact",
+                HostMatch::Alias => "alias",
                 HostMatch::Wildcard => "wildcard",
                 HostMatch::Any => "any host",
             },

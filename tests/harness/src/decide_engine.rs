@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ingress_wasm::decision::{
-    CLUSTER_HEADER, CONNECTION_HEADER, Connection, Decision, Edit, Forward, PROFILE_HEADER, RequestView,
-    Scheme, apply_edits,
+    AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Connection, Decision, Edit, Forward, PROFILE_HEADER,
+    RequestView, Scheme, apply_edits,
 };
-use ingress_wasm::policy::{State, decide};
+use ingress_wasm::policy::{State, decide, rewrite_answer};
 use ingress_wasm::router::{self, RoutingTable};
 use ingress_wasm_echo::wire;
 use ingress_wasm_translate::diagnostic::Diagnostic;
@@ -219,6 +219,9 @@ impl Decided {
             let received = self.site.servers(service).get(*endpoint)?.received();
             received.into_iter().find(|received| received.serial == *serial).map(arrived)
         });
+        if let Some(plan) = &forward.answer_rewrite {
+            rewrite(&mut response, plan);
+        }
         edit(&mut response, &forward.on_response);
         Ok(Answer {
             handshake: None,
@@ -258,6 +261,15 @@ fn envoy_lines(wire: &WireRequest) -> Vec<(String, String)> {
         }
     }
     lines
+}
+
+/// Makes the replacements in headers of an answer.
+fn rewrite(response: &mut Response, plan: &AnswerPlan) {
+    let lower: Vec<_> =
+        response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    let lines: Vec<_> = lower.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
+    let lines = rewrite_answer(plan, &lines);
+    response.headers = lines.into_iter().map(|(name, value)| (name.to_vec(), value.into_owned())).collect();
 }
 
 /// Applies the edits of an answer.

@@ -52,10 +52,7 @@ fn diagnostics() {
     type Expected = &'static [(&'static str, &'static str)];
     let cases: &[(&[(&str, &str)], Expected)] = &[
         (&[("kubernetes.io/ingress.class", "nginx"), ("cert-manager.io/cluster-issuer", "x")], &[]),
-        (
-            &[("rewrite-target", "/$1"), ("use-regex", "true")],
-            &[("note[annotation-differs]", "without recursion")],
-        ),
+        (&[("rewrite-target", "/$1"), ("use-regex", "true")], &[("note[annotation-differs]", "PCRE")]),
         // Names and prefixes.
         (&[("rewrite-taget", "/")], &[("warning[annotation-unknown]", "did you mean `rewrite-target`?")]),
         (
@@ -141,7 +138,7 @@ fn diagnostics() {
         (&[("backend-protocol", "GRPC")], &[("error[annotation-unsupported]", "only HTTP is spoken")]),
         (&[("backend-protocol", "http")], &[]),
         (&[("backend-protocol", "SPDY")], &[("warning[annotation-invalid]", "it is ignored")]),
-        (&[("ssl-redirect", "true")], &[("warning[annotation-unsupported]", "plain HTTP is served")]),
+        (&[("enable-cors", "true")], &[("warning[annotation-unsupported]", "CORS")]),
         (&[("ssl-redirect", "false"), ("limit-rps", "0"), ("satisfy", "all"), ("enable-cors", "0")], &[]),
         (&[("satisfy", "any")], &[("error[annotation-unsupported]", "`any` is not supported")]),
         (&[("cors-max-age", "5")], &[("note[annotation-no-effect]", "without `enable-cors`")]),

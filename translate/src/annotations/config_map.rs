@@ -186,6 +186,34 @@ pub struct GlobalSettings {
     pub proxy_send_timeout: u64,
     /// `global-allowed-response-headers`.
     pub global_allowed_response_headers: Vec<String>,
+    /// `ssl-redirect`.
+    pub ssl_redirect: bool,
+    /// `force-ssl-redirect`.
+    pub force_ssl_redirect: bool,
+    /// `preserve-trailing-slash`.
+    pub preserve_trailing_slash: bool,
+    /// `no-tls-redirect-locations`: beginnings of paths of rules.
+    pub no_tls_redirect_locations: Vec<String>,
+    /// `http-redirect-code`.
+    pub http_redirect_code: u16,
+    /// `relative-redirects`.
+    pub relative_redirects: bool,
+    /// `proxy-cookie-domain`, as written.
+    pub proxy_cookie_domain: String,
+    /// `proxy-cookie-path`, as written.
+    pub proxy_cookie_path: String,
+    /// `proxy-redirect-from`.
+    pub proxy_redirect_from: String,
+    /// `proxy-redirect-to`.
+    pub proxy_redirect_to: String,
+    /// `hsts`.
+    pub hsts: bool,
+    /// `hsts-include-subdomains`.
+    pub hsts_include_subdomains: bool,
+    /// `hsts-max-age` in seconds.
+    pub hsts_max_age: i64,
+    /// `hsts-preload`.
+    pub hsts_preload: bool,
 }
 
 impl Default for GlobalSettings {
@@ -205,6 +233,20 @@ impl Default for GlobalSettings {
             proxy_read_timeout: 60,
             proxy_send_timeout: 60,
             global_allowed_response_headers: Vec::new(),
+            ssl_redirect: true,
+            force_ssl_redirect: false,
+            preserve_trailing_slash: false,
+            no_tls_redirect_locations: vec!["/.well-known/acme-challenge".to_owned()],
+            http_redirect_code: 308,
+            relative_redirects: false,
+            proxy_cookie_domain: "off".to_owned(),
+            proxy_cookie_path: "off".to_owned(),
+            proxy_redirect_from: "off".to_owned(),
+            proxy_redirect_to: "off".to_owned(),
+            hsts: true,
+            hsts_include_subdomains: true,
+            hsts_max_age: 31_536_000,
+            hsts_preload: false,
         }
     }
 }
@@ -251,6 +293,25 @@ impl GlobalSettings {
             ("global-allowed-response-headers", Value::List(headers)) => {
                 self.global_allowed_response_headers = headers;
             }
+            ("ssl-redirect", Value::Bool(on)) => self.ssl_redirect = on,
+            ("force-ssl-redirect", Value::Bool(on)) => self.force_ssl_redirect = on,
+            ("preserve-trailing-slash", Value::Bool(on)) => self.preserve_trailing_slash = on,
+            ("no-tls-redirect-locations", Value::Text(list)) => {
+                let paths = list.split(',').map(str::trim).filter(|path| !path.is_empty());
+                self.no_tls_redirect_locations = paths.map(str::to_owned).collect();
+            }
+            ("http-redirect-code", Value::Text(code)) => {
+                self.http_redirect_code = code.parse().unwrap_or(self.http_redirect_code);
+            }
+            ("relative-redirects", Value::Bool(on)) => self.relative_redirects = on,
+            ("proxy-cookie-domain", Value::Text(domains)) => self.proxy_cookie_domain = domains,
+            ("proxy-cookie-path", Value::Text(paths)) => self.proxy_cookie_path = paths,
+            ("proxy-redirect-from", Value::Text(from)) => self.proxy_redirect_from = from,
+            ("proxy-redirect-to", Value::Text(to)) => self.proxy_redirect_to = to,
+            ("hsts", Value::Bool(on)) => self.hsts = on,
+            ("hsts-include-subdomains", Value::Bool(on)) => self.hsts_include_subdomains = on,
+            ("hsts-max-age", Value::Integer(seconds)) => self.hsts_max_age = seconds,
+            ("hsts-preload", Value::Bool(on)) => self.hsts_preload = on,
             _ => {}
         }
     }

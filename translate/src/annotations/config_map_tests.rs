@@ -40,21 +40,35 @@ fn honoured_options() {
         "add-headers",
         "compute-full-forwarded-for",
         "enable-underscores-in-headers",
+        "force-ssl-redirect",
         "forwarded-for-header",
         "global-allowed-response-headers",
         "hide-headers",
+        "hsts",
+        "hsts-include-subdomains",
+        "hsts-max-age",
+        "hsts-preload",
+        "http-redirect-code",
+        "no-tls-redirect-locations",
+        "preserve-trailing-slash",
         "proxy-add-original-uri-header",
         "proxy-body-size",
         "proxy-connect-timeout",
+        "proxy-cookie-domain",
+        "proxy-cookie-path",
         "proxy-read-timeout",
         "proxy-real-ip-cidr",
+        "proxy-redirect-from",
+        "proxy-redirect-to",
         "proxy-send-timeout",
         "proxy-set-headers",
+        "relative-redirects",
+        "ssl-redirect",
         "use-forwarded-headers",
     ];
     assert_eq!(honoured, expected);
     // Each of them changes what is read.
-    let samples = ["n/a", "true", "X-Other", "2m", "7", "10.0.0.0/8"];
+    let samples = ["n/a", "true", "false", "a b", "/a", "X-Other", "2m", "7", "301", "10.0.0.0/8"];
     for name in expected {
         let changes = samples
             .iter()
@@ -106,9 +120,10 @@ fn diagnostics() {
         ("proxy-read-timeout", "5s", "it is ignored and the default holds"),
         ("proxy-real-ip-cidr", "nonsense", "no proxy is trusted"),
         ("hide-headers", "X A", "such names are passed over"),
-        ("hsts", "true", "warning[option-unsupported]"),
-        ("hsts", "false", ""),
-        ("ssl-redirect", "true", "not even by default"),
+        ("enable-brotli", "true", "warning[option-unsupported]"),
+        ("enable-brotli", "false", ""),
+        ("ssl-redirect", "true", ""),
+        ("http-redirect-code", "303", "`301`, `302`, `307` or `308`"),
         ("worker-processes", "4", "note[option-no-effect]"),
         ("block-cidrs", "10.0.0.0/8", "all rules answer 503"),
         ("block-cidrs", "nonsense", "all rules answer 503"),

@@ -5,7 +5,7 @@ use crate::diagnostic::Severity;
 
 use super::config_machinery::{CONNECTIONS, LOGS, NGINX, TRACES};
 use super::config_map::ConfigOption;
-use super::grammar::VARIABLES;
+use super::grammar::{COOKIE_PATHS, VARIABLES};
 use super::{Support, ValueGrammar};
 
 use Severity::{Error, Note, Warning};
@@ -270,40 +270,12 @@ const REDIRECTS_AND_ERRORS: &[ConfigOption] = &[
         Note,
         "errors of the backend are never replaced",
     ),
-    lacks(
-        "force-ssl-redirect",
-        Boolean,
-        "false",
-        &["false"],
-        Warning,
-        "plain HTTP is served, there is no redirect to HTTPS",
-    ),
-    lacks("http-redirect-code", INTEGER, "308", &["308"], Note, "there is no redirect to HTTPS"),
-    lacks(
-        "no-tls-redirect-locations",
-        Text,
-        "/.well-known/acme-challenge",
-        &["/.well-known/acme-challenge"],
-        Note,
-        "there is no redirect to HTTPS",
-    ),
-    lacks("preserve-trailing-slash", Boolean, "false", &["false"], Note, "there is no redirect to HTTPS"),
-    lacks(
-        "relative-redirects",
-        Boolean,
-        "false",
-        &["false"],
-        Warning,
-        "how redirects are written does not depend on it",
-    ),
-    lacks(
-        "ssl-redirect",
-        Boolean,
-        "true",
-        &["false"],
-        Warning,
-        "plain HTTP is served, there is no redirect to HTTPS, not even by default",
-    ),
+    option("force-ssl-redirect", Boolean, "false", Exact),
+    option("http-redirect-code", ValueGrammar::one_of(&["301", "302", "307", "308"]), "308", Exact),
+    option("no-tls-redirect-locations", Text, "/.well-known/acme-challenge", Exact),
+    option("preserve-trailing-slash", Boolean, "false", Exact),
+    option("relative-redirects", Boolean, "false", Exact),
+    option("ssl-redirect", Boolean, "true", Exact),
     lacks(
         "use-port-in-redirects",
         Boolean,
@@ -377,7 +349,6 @@ const TRAFFIC: &[ConfigOption] = &[
     idle("upstream-keepalive-timeout", INTEGER, "60"),
 ];
 
-const HSTS: &str = "the header Strict-Transport-Security is not sent, not even by default";
 const COMPRESSION: &str = "answers are not compressed by the proxy";
 const GEOIP: &str = "countries and cities of addresses are not looked up";
 
@@ -439,35 +410,14 @@ const HEADERS: &[ConfigOption] = &[
         Note,
         "which header names are invalid is Envoy's to say",
     ),
-    lacks("hsts", Boolean, "true", &["false"], Warning, HSTS),
-    lacks("hsts-include-subdomains", Boolean, "true", &[], Note, HSTS),
-    lacks("hsts-max-age", Text, "31536000", &[], Note, HSTS),
-    lacks("hsts-preload", Boolean, "false", &["false"], Note, HSTS),
-    lacks(
-        "proxy-cookie-domain",
-        Text,
-        "off",
-        &["off"],
-        Warning,
-        "cookies keep the domain that the backend gave them",
-    ),
-    lacks(
-        "proxy-cookie-path",
-        Text,
-        "off",
-        &["off"],
-        Warning,
-        "cookies keep the path that the backend gave them",
-    ),
-    lacks(
-        "proxy-redirect-from",
-        Url,
-        "off",
-        &["off"],
-        Warning,
-        "redirects of the backend keep their Location",
-    ),
-    lacks("proxy-redirect-to", Url, "off", &["off"], Note, "redirects of the backend keep their Location"),
+    option("hsts", Boolean, "true", Exact),
+    option("hsts-include-subdomains", Boolean, "true", Exact),
+    option("hsts-max-age", COUNT, "31536000", Exact),
+    option("hsts-preload", Boolean, "false", Exact),
+    option("proxy-cookie-domain", ValueGrammar::CookieDomains, "off", Exact),
+    option("proxy-cookie-path", ValueGrammar::Characters(&COOKIE_PATHS), "off", Exact),
+    option("proxy-redirect-from", Url, "off", Exact),
+    option("proxy-redirect-to", Url, "off", Exact),
     lacks("use-gzip", Boolean, "false", &["false"], Warning, COMPRESSION),
     lacks("gzip-disable", Text, "", &[], Note, COMPRESSION),
     lacks("gzip-level", INTEGER, "1", &[], Note, COMPRESSION),

@@ -95,7 +95,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-cookie-domain",
         value: ValueGrammar::CookieDomains,
-        support: Support::NotSupported("cookies keep the domain that the backend gave them"),
+        support: Support::Exact,
         neutral: &["off"],
         risk: Risk::Medium,
         summary: "Replaces the domain in cookies of the backend.",
@@ -105,7 +105,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-cookie-path",
         value: ValueGrammar::Characters(&grammar::COOKIE_PATHS),
-        support: Support::NotSupported("cookies keep the path that the backend gave them"),
+        support: Support::Exact,
         neutral: &["off"],
         risk: Risk::Medium,
         summary: "Replaces the path in cookies of the backend.",
@@ -115,7 +115,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-redirect-from",
         value: ValueGrammar::Url,
-        support: Support::NotSupported("redirects of the backend keep their Location"),
+        support: Support::Exact,
         neutral: &["off"],
         risk: Risk::Medium,
         summary: "The beginning of Location in redirects of the backend that `proxy-redirect-to` replaces.",
@@ -125,8 +125,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-redirect-to",
         value: ValueGrammar::Url,
-        support: Support::NotSupported("redirects of the backend keep their Location"),
-        lost: Lost::Ignored(Severity::Note),
+        support: Support::Exact,
         neutral: &["off"],
         risk: Risk::Medium,
         summary: "What stands in place of `proxy-redirect-from`.",
@@ -136,7 +135,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "upstream-vhost",
         value: ValueGrammar::HostName,
-        support: Support::NotSupported("the backend gets the Host that the client sent"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         summary: "The Host header of requests to the backend.",
         example: "internal.example",

@@ -44,7 +44,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "force-ssl-redirect",
-        support: Support::NotSupported("plain HTTP is served, there is no redirect to HTTPS"),
+        support: Support::Exact,
         neutral: &["false"],
         risk: Risk::Medium,
         summary: "Redirects plain HTTP to HTTPS even where the Ingress has no certificate.",
@@ -54,8 +54,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "from-to-www-redirect",
         scope: Scope::Host,
-        support: Support::NotSupported(
-            "the other name of the host, with or without `www.`, is answered as an unknown host",
+        support: Support::Differs(
+            "Location has the port that the client named in Host, and none where it named none, instead of that of \
+             the listener",
         ),
         on_invalid: OnInvalid::DropsIngress,
         neutral: &["false"],
@@ -66,9 +67,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "permanent-redirect",
         value: ValueGrammar::Url,
-        support: Support::NotSupported("requests go to the backend of the rule, there is no redirect"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Error),
         risk: Risk::Medium,
         summary: "Answers every request with a permanent redirect to this URL.",
         example: "https://new.example",
@@ -77,17 +77,15 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "permanent-redirect-code",
         value: ValueGrammar::ANY_INTEGER,
-        support: Support::NotSupported("there is no redirect whose status it could set"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Note),
         summary: "The status of `permanent-redirect`, 300 to 308; any other number means 301.",
         example: "308",
         ..BASE
     },
     Annotation {
         name: "preserve-trailing-slash",
-        support: Support::NotSupported("there is no redirect to HTTPS whose path it could keep"),
-        lost: Lost::Ignored(Severity::Note),
+        support: Support::Exact,
         neutral: &["false"],
         risk: Risk::Medium,
         summary: "Keeps a final `/` of the path when redirecting to HTTPS.",
@@ -96,7 +94,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "relative-redirects",
-        support: Support::NotSupported("how redirects are written does not depend on it"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         neutral: &["false"],
         summary: "Writes redirects of the proxy itself without scheme and host.",
@@ -117,11 +115,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "server-alias",
         scope: Scope::Host,
         value: ValueGrammar::HostNames,
-        support: Support::NotSupported(
-            "the aliases are not served: their requests are answered as those of an unknown host",
-        ),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Error),
         risk: Risk::High,
         summary: "Further names of the host: exact, with `*.`, or regular expressions after `~`.",
         example: "www.shop.example,shop.test",
@@ -129,7 +124,10 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "ssl-redirect",
-        support: Support::NotSupported("plain HTTP is served, there is no redirect to HTTPS"),
+        support: Support::Differs(
+            "an alias counts as covered by the certificate where `spec.tls` lists it; the certificate itself is not \
+             looked into",
+        ),
         neutral: &["false"],
         summary: "Redirects plain HTTP to HTTPS where the host has a certificate; on unless it is `false`.",
         example: "false",
@@ -138,9 +136,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "temporal-redirect",
         value: ValueGrammar::Url,
-        support: Support::NotSupported("requests go to the backend of the rule, there is no redirect"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Error),
         risk: Risk::Medium,
         summary: "Answers every request with a temporary redirect to this URL; without a scheme it is ignored.",
         example: "https://status.example/maintenance",
@@ -149,9 +146,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "temporal-redirect-code",
         value: ValueGrammar::ANY_INTEGER,
-        support: Support::NotSupported("there is no redirect whose status it could set"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Note),
         needs: &["temporal-redirect"],
         summary: "The status of `temporal-redirect`, 300 to 307; any other number means 302.",
         example: "307",
