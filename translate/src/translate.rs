@@ -46,8 +46,11 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         let read = policies::read(&context, &mut policies, &mut report);
         let mut set = read.set.clone();
         if ingress.rules.is_empty() {
-            // For the hosts that nobody names ingress-nginx takes over everything but rewrites (`controller.go`).
+            // For the hosts that nobody names ingress-nginx takes over everything but rewrites and
+            // redirects (`controller.go`).
             set.rewrite = None;
+            set.redirect = None;
+            set.tls_redirect = None;
         }
         let exempt = &defaults.no_tls_redirect_locations;
         let plain = (set.tls_redirect.is_some() && names_one_of(ingress, exempt)).then(|| {
