@@ -38,6 +38,9 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         clusters: clusters.iter().map(|(name, endpoints)| ((*name).to_owned(), cluster(endpoints))).collect(),
         route_profiles: (0..20).map(|number| (format!("profile-{number}"), profile(number))).collect(),
         default_profile: RouteProfile::default(),
+        certificates: BTreeMap::new(),
+        default_certificate: None,
+        tls: ingress_wasm_translate::tls::TlsSettings::default(),
         diagnostics: Vec::new(),
         rejected: Vec::new(),
     }
