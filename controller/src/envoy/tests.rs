@@ -134,8 +134,8 @@ fn the_filter_is_told_the_connection_and_nothing_by_clients() {
     let manager = "filter_chains/0/filters/0/typed_config";
     let cases = [
         (0, "http", "http 8080 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
-        (1, "https", "https 443 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
-        (2, "probe", "probe 0 -"),
+        (2, "https", "https 443 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        (1, "probe", "probe 0 -"),
     ];
     for (position, name, value) in cases {
         let listener = pointer(&bootstrap, &format!("/static_resources/listeners/{position}"));

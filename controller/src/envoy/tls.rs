@@ -16,12 +16,14 @@
 //!   square of their number. So Secrets are spread over a fixed number of chains by a hash of their name: one
 //!   that comes or goes drains the chain that it shares, gracefully, and no other.
 //! * In a shared chain Envoy chooses by the names in certificates. A Secret for which that could choose wrongly
-//!   for one of its hosts has a chain of its own, where there is nothing to choose.
+//!   for one of its hosts has a chain of its own, where there is nothing to choose. One limit remains: Envoy
+//!   compares names in certificates with capitals as the client wrote them, so a client that writes some gets
+//!   the default certificate from a chain with several Secrets.
 //! * Envoy's `on_demand_secret` selector would need no chains at all. It asks for whatever name a client sends
 //!   and, as of 1.40, forgets none of them: every client could fill the memory. It also rules out resumption
 //!   of sessions, and 1.36 does not have it.
 //!
-//! The default certificate is the first of each shared chain, which is the one that Envoy shows where no name
+//! The default certificate is the first of a chain with several Secrets, which is the one that Envoy shows where no name
 //! fits, and alone in the chain of all server names that no Ingress has.
 //!
 //! Deliberately knows nothing of keys: the plan holds names of Secrets.
@@ -61,8 +63,15 @@ pub(super) struct TlsPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Chain {
     secrets: BTreeSet<ObjectName>,
-    /// The default certificate comes first.
-    shared: bool,
+}
+
+impl Chain {
+    /// The certificates as resources. The default certificate is the first but where there is one Secret,
+    /// and so nothing to choose.
+    fn certificates(&self) -> impl Iterator<Item = String> {
+        let default = (self.secrets.len() != 1).then(|| DEFAULT_CERTIFICATE.to_owned());
+        default.into_iter().chain(self.secrets.iter().map(secret_name))
+    }
 }
 
 impl TlsPlan {
@@ -94,14 +103,15 @@ impl TlsPlan {
         }
         let mut plan =
             TlsPlan { settings: tls.clone(), reject_unknown: tls.reject_unknown, ..TlsPlan::default() };
-        plan.chains.insert(DEFAULT_CHAIN.to_owned(), Chain { shared: true, ..Chain::default() });
+        plan.chains.insert(DEFAULT_CHAIN.to_owned(), Chain::default());
         for (host, certificate) in own {
             let secret = &certificate.secret;
-            let shared = !alone.contains(secret);
-            let name = if shared { format!("shared-{}", bucket(secret)) } else { format!("secret-{secret}") };
-            let chain = plan.chains.entry(name.clone()).or_default();
-            chain.shared = shared;
-            chain.secrets.insert(secret.clone());
+            let name = if alone.contains(secret) {
+                format!("secret-{secret}")
+            } else {
+                format!("shared-{}", bucket(secret))
+            };
+            plan.chains.entry(name.clone()).or_default().secrets.insert(secret.clone());
             plan.hosts.insert(host.clone(), name);
         }
         let is_served = |host: &&String| {
@@ -137,15 +147,11 @@ impl TlsPlan {
         filter: &listener::Filter,
         from_server: bool,
     ) -> Vec<listener::FilterChain> {
-        let chain = |(name, chain): (&String, &Chain)| {
-            let default = chain.shared.then(|| DEFAULT_CERTIFICATE.to_owned());
-            let secrets = default.into_iter().chain(chain.secrets.iter().map(secret_name));
-            listener::FilterChain {
-                name: name.clone(),
-                filters: vec![filter.clone()],
-                transport_socket: Some(server_tls(&self.settings, secrets, from_server)),
-                ..listener::FilterChain::default()
-            }
+        let chain = |(name, chain): (&String, &Chain)| listener::FilterChain {
+            name: name.clone(),
+            filters: vec![filter.clone()],
+            transport_socket: Some(server_tls(&self.settings, chain.certificates(), from_server)),
+            ..listener::FilterChain::default()
         };
         self.chains.iter().map(chain).collect()
     }
