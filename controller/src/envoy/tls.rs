@@ -11,7 +11,7 @@
 //!   is never touched.
 //! * Chains are shared. A chain for each Secret costs half a megabyte and two milliseconds of each change of
 //!   routes, since each chain has its own copy of the filter's configuration (measured: 1,000 chains 620 MB,
-//!   9 s until the first answer, 2 s for a change). One chain for all would drain every TLS connection
+//!   9 s until the first answer, 2 s for a change; 3,000 Secrets in 64 chains 270 MB and 5 s of CPU). One chain for all would drain every TLS connection
 //!   whenever a Secret comes or goes, and Envoy's work to take in the Secrets of a chain grows with the
 //!   square of their number. So Secrets are spread over a fixed number of chains by a hash of their name: one
 //!   that comes or goes drains the chain that it shares, gracefully, and no other.
@@ -237,7 +237,7 @@ fn bucket(secret: &ObjectName) -> u64 {
     (hash ^ (hash >> 32)) % SHARED_CHAINS
 }
 
-/// The SDS resource of a Secret. No name of a Secret has a slash less, so none is the default's.
+/// The SDS resource of a Secret. It has a slash, so none is the default certificate's.
 pub(super) fn secret_name(secret: &ObjectName) -> String {
     secret.to_string()
 }
@@ -254,7 +254,7 @@ pub(super) fn secret(name: &str, chain: &str, key: &str) -> tls::Secret {
     }
 }
 
-/// Settings without default values would leave them to Envoy's version.
+/// TLS towards clients. Versions are always told, since Envoy's defaults are its own.
 fn server_tls(
     settings: &TlsSettings,
     secrets: impl Iterator<Item = String>,

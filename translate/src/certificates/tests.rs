@@ -182,7 +182,8 @@ fn what_envoy_would_refuse_is_found() {
     let ed25519 = made_with(&["a.example"], &KeyPair::generate_for(&PKCS_ED25519).expect("made"));
     let names = |names: &[&str]| Ok(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    let cases: Vec<(&str, String, String, Result<Vec<String>, Unusable>)> = vec![
+    type Checked = Result<Vec<String>, Unusable>;
+    let cases: Vec<(&str, String, String, Checked)> = vec![
         ("as it should be", chain.clone(), key.clone(), names(&["a.example", "*.b.example"])),
         ("with an issuer", format!("{chain}{other}"), key.clone(), names(&["a.example", "*.b.example"])),
         (
