@@ -65,7 +65,8 @@ fn secrets_share_a_chain_only_where_their_names_cannot_mislead() {
     type Names<'a> = &'a [&'a str];
     // Names in the first certificate and its host, those of its neighbour and its host, those of the default
     // certificate, and whether each of the two shares.
-    let cases: &[(&str, Names<'_>, &str, Names<'_>, &str, Names<'_>, (bool, bool))] = &[
+    type Case<'a> = (&'a str, Names<'a>, &'a str, Names<'a>, &'a str, Names<'a>, (bool, bool));
+    let cases: &[Case<'_>] = &[
         ("different names", &["a.x"], "a.x", &["b.x"], "b.x", &[], (true, true)),
         ("the neighbour has the name too", &["a.x"], "a.x", &["b.x", "a.x"], "b.x", &[], (false, true)),
         ("both by the same wildcard", &["*.x"], "a.x", &["*.x"], "b.x", &[], (false, false)),
