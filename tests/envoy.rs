@@ -16,6 +16,8 @@ mod changes;
 mod process;
 #[path = "envoy/support.rs"]
 mod support;
+#[path = "envoy/tls.rs"]
+mod tls;
 #[path = "envoy/traffic.rs"]
 mod traffic;
 
@@ -42,6 +44,12 @@ fn main() -> ExitCode {
         ("object_that_becomes_invalid_keeps_serving", changes::object_that_becomes_invalid_keeps_serving),
         ("file_that_becomes_unreadable_keeps_serving", changes::file_that_becomes_unreadable_keeps_serving),
         ("mistakes_are_named_and_the_rest_serves", changes::mistakes_are_named_and_the_rest_serves),
+        ("each_server_name_gets_its_certificate", tls::each_server_name_gets_its_certificate),
+        (
+            "certificates_change_without_losing_a_connection",
+            tls::certificates_change_without_losing_a_connection,
+        ),
+        ("versions_and_protocols_are_those_of_nginx", tls::versions_and_protocols_are_those_of_nginx),
         ("killed_envoy_comes_back", process::killed_envoy_comes_back),
         ("end_leaves_nothing_behind", process::end_leaves_nothing_behind),
     ];

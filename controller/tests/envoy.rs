@@ -95,6 +95,9 @@ impl Site {
             clusters,
             route_profiles: BTreeMap::from([("short".to_owned(), short)]),
             default_profile: RouteProfile::default(),
+            certificates: BTreeMap::new(),
+            default_certificate: None,
+            tls: ingress_wasm_translate::tls::TlsSettings::default(),
             diagnostics: Vec::new(),
             rejected: Vec::new(),
         }

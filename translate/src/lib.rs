@@ -6,6 +6,7 @@
 
 pub mod annotations;
 mod backends;
+pub mod certificates;
 mod class;
 mod credentials;
 pub mod diagnostic;
@@ -16,6 +17,7 @@ pub mod objects;
 pub mod output;
 mod policies;
 mod report;
+pub mod tls;
 mod translate;
 
 pub use class::CLASS_ANNOTATION;

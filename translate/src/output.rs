@@ -1,12 +1,15 @@
 //! What a translation gives: the plugin configuration, what Envoy itself needs, and diagnostics.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ingress_wasm::config::PluginConfig;
 
+use crate::certificates::{Certificate, Certificates};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ObjectName, ObjectRef};
+use crate::tls::TlsSettings;
 
 /// Choices that are made on the command line and not in objects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct Options {
     /// Also serve Ingresses that name no class, whether or not a default class exists
     /// (`--watch-ingress-without-class`).
     pub ingress_without_class: bool,
+    /// The Secret with the certificate of hosts that have none of their own (`--default-ssl-certificate`).
+    pub default_certificate: Option<ObjectName>,
     /// How clusters are named.
     pub cluster_naming: ClusterNaming,
     /// Envoy's listeners set the private header `x-ingress-wasm-connection`.
@@ -39,6 +44,7 @@ impl Default for Options {
             ],
             config_map: Some(ObjectName::new("ingress-nginx", "ingress-nginx-controller")),
             ingress_without_class: false,
+            default_certificate: None,
             cluster_naming: ClusterNaming::Plain,
             connection_header: true,
             backends: BTreeMap::new(),
@@ -81,6 +87,12 @@ pub struct Translation {
     pub route_profiles: BTreeMap<String, RouteProfile>,
     /// The settings of the default route.
     pub default_profile: RouteProfile,
+    /// The certificates of hosts; a host that is not in it has that of its wildcard, else the default one.
+    pub certificates: Certificates,
+    /// The default certificate; none: one that the controller makes itself.
+    pub default_certificate: Option<Arc<Certificate>>,
+    /// How TLS is spoken with clients.
+    pub tls: TlsSettings,
     /// Everything its author should know, in order of file, line and object.
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that are not served as they stand, for which an earlier version should go on serving.

@@ -6,6 +6,7 @@ use ingress_wasm::config::{PluginConfig, PolicySet, SCHEMA_VERSION};
 
 use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verdict};
 use crate::backends::Backends;
+use crate::certificates::{certificates, default_certificate};
 use crate::class::{Claim, claim};
 use crate::global;
 use crate::hosts::{Entrant, Hosts};
@@ -13,6 +14,7 @@ use crate::objects::{Ingress, Snapshot};
 use crate::output::{Options, Translation};
 use crate::policies::{self, Context, Policies};
 use crate::report::Report;
+use crate::tls;
 
 /// Translates all objects. Never fails: what cannot be honoured is among the diagnostics.
 pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
@@ -22,7 +24,8 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let mut backends = Backends::new(snapshot, options, defaults.connect_timeout);
     let mut hosts = Hosts::default();
     let served = served(snapshot, options, &mut report);
-    let certificates = served.iter().any(|ingress| !ingress.tls.is_empty());
+    let any_tls = served.iter().any(|ingress| !ingress.tls.is_empty());
+    let mut on_tls = Vec::with_capacity(served.len());
     for ingress in &served {
         check_annotations(ingress).into_iter().for_each(|diagnostic| report.add(diagnostic));
         let Verdict { effect, reasons, host_wide } = verdict(ingress, None, &defaults.denials);
@@ -31,6 +34,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             report.reject(ingress);
             continue;
         }
+        on_tls.push(*ingress);
         if let (true, Some(reason)) = (host_wide, &denied) {
             hosts.deny(ingress, reason);
         }
@@ -41,7 +45,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             ingress,
             annotations: &annotations,
             denied,
-            certificates,
+            certificates: any_tls,
         };
         let read = policies::read(&context, &mut policies, &mut report);
         let mut set = read.set.clone();
@@ -73,8 +77,21 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     };
     let clusters = backends.finish(&config.hosts);
     config.generation = generation(&config);
+    let tls = tls::read(snapshot, options, &mut report);
+    let certificates = certificates(snapshot, &on_tls, &mut report);
+    let default_certificate = default_certificate(snapshot, options, &mut report);
     let (diagnostics, rejected) = report.finish();
-    Translation { config, clusters, route_profiles, default_profile: defaults.profile, diagnostics, rejected }
+    Translation {
+        config,
+        clusters,
+        route_profiles,
+        default_profile: defaults.profile,
+        certificates,
+        default_certificate,
+        tls,
+        diagnostics,
+        rejected,
+    }
 }
 
 /// Whether a path of the Ingress, or the one for what its paths do not take, begins with one of these texts.

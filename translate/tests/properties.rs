@@ -62,9 +62,21 @@ fn snapshot(objects: Vec<Object>) -> Snapshot {
 
 /// What there is to compare: the configuration byte by byte, and all that goes with it.
 fn comparable(translation: &Translation) -> (String, String) {
-    let Translation { config, clusters, route_profiles, default_profile, diagnostics, rejected } =
-        translation;
-    let rest = format!("{clusters:?} {route_profiles:?} {default_profile:?} {diagnostics:?} {rejected:?}");
+    let Translation {
+        config,
+        clusters,
+        route_profiles,
+        default_profile,
+        certificates,
+        default_certificate,
+        tls,
+        diagnostics,
+        rejected,
+    } = translation;
+    let rest = format!(
+        "{clusters:?} {route_profiles:?} {default_profile:?} {certificates:?} {default_certificate:?} {tls:?} \
+         {diagnostics:?} {rejected:?}"
+    );
     (serde_json::to_string(config).expect("JSON"), rest)
 }
 

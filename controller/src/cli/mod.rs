@@ -78,6 +78,9 @@ pub struct InputArgs {
     #[arg(long, visible_alias = "configmap", value_name = "NAMESPACE/NAME", value_parser = object_name,
           default_value = "ingress-nginx/ingress-nginx-controller")]
     pub config_map: ObjectName,
+    /// The Secret with the certificate for hosts that have none of their own; by default a self-signed one
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
+    pub default_ssl_certificate: Option<ObjectName>,
     /// An address for a Service's port, in place of its endpoints; may be repeated
     #[arg(long, value_name = "NAMESPACE/SERVICE:PORT=ADDRESS:PORT", value_parser = backend)]
     pub backend: Vec<(ServicePortName, Endpoint)>,
@@ -113,6 +116,7 @@ impl InputArgs {
             ingress_class: self.ingress_class.clone(),
             controller_classes: self.controller_class.clone(),
             config_map: Some(self.config_map.clone()),
+            default_certificate: self.default_ssl_certificate.clone(),
             ingress_without_class: self.watch_ingress_without_class,
             ..Options::default()
         };

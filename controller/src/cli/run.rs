@@ -217,6 +217,9 @@ impl Site {
                 && a.clusters == b.clusters
                 && a.route_profiles == b.route_profiles
                 && a.default_profile == b.default_profile
+                && a.certificates == b.certificates
+                && a.default_certificate == b.default_certificate
+                && a.tls == b.tls
         };
         if unchanged(&translation, &served) {
             say(&format!("unchanged generation={} files={files}", served.config.generation))?;

@@ -11,12 +11,14 @@ use prost::{Message, Name};
 use super::clusters::{Discovery, cluster, xds_cluster};
 use super::connection_manager::Source;
 use super::json::{ToJsonError, to_json};
-use super::listeners::{Listeners, listeners, secret};
+use super::listeners::{CertificateSource, Listeners, https_listener, https_manager, plain_listeners};
 use super::names::XDS_CLUSTER;
 use super::pb::{
     self, ads, bootstrap, connections, core, matcher_inputs, metrics, overload, pack_any, pipe, seconds, tcp,
 };
+use super::resources::all_certificates;
 use super::routes::route_configuration;
+use super::tls::{TlsPlan, secret};
 use super::wasm::filter_config;
 use crate::certificate::Certificate;
 
@@ -109,7 +111,7 @@ pub struct StaticBootstrap {
     pub admin: Option<Admin>,
     /// The listeners.
     pub listeners: Listeners,
-    /// The certificate of the TLS listener; its key will stand in the bootstrap.
+    /// The default certificate where the translation names none. Keys will stand in the bootstrap.
     pub certificate: Option<Certificate>,
     /// The file from which Envoy reads the filter.
     pub module: PathBuf,
@@ -130,10 +132,18 @@ pub fn static_bootstrap(
         routes: Box::new(route_configuration(&translation.default_profile, &translation.route_profiles)),
         filter: filter_config(module, &configuration),
     };
-    let secrets: Vec<Secret> = certificate.iter().map(secret).collect();
+    let mut listeners = plain_listeners(wanted, &source);
+    let mut secrets: Vec<Secret> = Vec::new();
+    if let Some(bind) = wanted.https {
+        let plan = TlsPlan::new(translation);
+        let manager = https_manager(bind, &source);
+        listeners.push(https_listener(bind, &manager, &plan, CertificateSource::Bootstrap));
+        let certificates = all_certificates(translation, certificate.as_ref());
+        secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
+    }
     readable(&bootstrap::Bootstrap {
         static_resources: Some(bootstrap::bootstrap::StaticResources {
-            listeners: listeners(wanted, &source),
+            listeners,
             clusters: translation
                 .clusters
                 .iter()

@@ -2,13 +2,12 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::clusters::BUFFER;
 use super::connection_manager::{Source, connection_manager};
-use super::names::{DEFAULT_CERTIFICATE, HTTP_LISTENER, HTTPS_LISTENER, PROBE_LISTENER};
-use super::pb::{ads, core, inline, listener, number, pack_any, pipe, tcp, tls};
-use crate::certificate::Certificate;
+use super::names::{HTTP_LISTENER, HTTPS_LISTENER, PROBE_LISTENER};
+use super::pb::{core, listener, number, pack_any, pipe, tcp};
+use super::tls::TlsPlan;
 
 /// Which listeners there are, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -75,34 +74,67 @@ impl Kind {
     }
 }
 
-/// The listeners as messages.
-pub(super) fn listeners(listeners: &Listeners, source: &Source) -> Vec<listener::Listener> {
-    let Listeners { http, https, probe } = listeners;
-    let http = http.map(|bind| listener(Kind::Http, bind.message(), &bind.port(), source));
-    let https = https.map(|bind| listener(Kind::Https, bind.message(), &bind.port(), source));
-    let probe = probe.as_ref().map(|path| listener(Kind::Probe, pipe(path), "0", source));
-    [http, https, probe].into_iter().flatten().collect()
+/// The listeners without TLS as messages: they never change.
+pub(super) fn plain_listeners(listeners: &Listeners, source: &Source) -> Vec<listener::Listener> {
+    let Listeners { http, https: _, probe } = listeners;
+    let plain = |kind: Kind, address, port: &str| {
+        let chain = listener::FilterChain {
+            filters: vec![manager(kind, port, source)],
+            ..listener::FilterChain::default()
+        };
+        listener::Listener { filter_chains: vec![chain], ..listener(kind, address) }
+    };
+    let http = http.map(|bind| plain(Kind::Http, bind.message(), &bind.port()));
+    let probe = probe.as_ref().map(|path| plain(Kind::Probe, pipe(path), "0"));
+    [http, probe].into_iter().flatten().collect()
 }
 
-fn listener(kind: Kind, address: core::Address, port: &str, source: &Source) -> listener::Listener {
-    use listener::listener::ConnectionBalanceConfig;
-    use listener::listener::connection_balance_config::{BalanceType, ExactBalance};
+/// The connection manager of the TLS listener. Encoded once for all chains and plans: to Envoy, a chain with
+/// other bytes is another chain.
+pub(super) fn https_manager(bind: Bind, source: &Source) -> listener::Filter {
+    manager(Kind::Https, &bind.port(), source)
+}
 
-    let manager = listener::Filter {
+/// The TLS listener as a message.
+pub(super) fn https_listener(
+    bind: Bind,
+    manager: &listener::Filter,
+    plan: &TlsPlan,
+    source: CertificateSource,
+) -> listener::Listener {
+    listener::Listener {
+        listener_filters: vec![TlsPlan::inspector()],
+        filter_chains: plan.filter_chains(manager, source == CertificateSource::Server),
+        filter_chain_matcher: Some(plan.matcher()),
+        ..listener(Kind::Https, bind.message())
+    }
+}
+
+/// Where Envoy gets certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CertificateSource {
+    /// The xDS server.
+    Server,
+    /// The bootstrap.
+    Bootstrap,
+}
+
+fn manager(kind: Kind, port: &str, source: &Source) -> listener::Filter {
+    listener::Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
         config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(connection_manager(
             kind, port, source,
         )))),
-    };
-    let chain = listener::FilterChain {
-        filters: vec![manager],
-        transport_socket: (kind == Kind::Https).then(|| server_tls(source)),
-        ..listener::FilterChain::default()
-    };
+    }
+}
+
+fn listener(kind: Kind, address: core::Address) -> listener::Listener {
+    use listener::listener::ConnectionBalanceConfig;
+    use listener::listener::connection_balance_config::{BalanceType, ExactBalance};
+
     listener::Listener {
         name: kind.name().to_owned(),
         address: Some(address),
-        filter_chains: vec![chain],
         per_connection_buffer_limit_bytes: number(BUFFER),
         traffic_direction: core::TrafficDirection::Inbound.into(),
         // Each probe connection has to reach another worker.
@@ -111,45 +143,5 @@ fn listener(kind: Kind, address: core::Address, port: &str, source: &Source) -> 
         }),
         ignore_global_conn_limit: kind == Kind::Probe,
         ..listener::Listener::default()
-    }
-}
-
-/// TLS towards clients, as ingress-nginx offers it: 1.2 and 1.3, HTTP/2 first.
-fn server_tls(source: &Source) -> core::TransportSocket {
-    use tls::tls_parameters::TlsProtocol;
-
-    let context = tls::DownstreamTlsContext {
-        common_tls_context: Some(tls::CommonTlsContext {
-            tls_params: Some(tls::TlsParameters {
-                tls_minimum_protocol_version: TlsProtocol::TlSv12.into(),
-                tls_maximum_protocol_version: TlsProtocol::TlSv13.into(),
-                ..tls::TlsParameters::default()
-            }),
-            tls_certificate_sds_secret_configs: vec![tls::SdsSecretConfig {
-                name: DEFAULT_CERTIFICATE.to_owned(),
-                // Without a source, the name is that of a static secret.
-                sds_config: matches!(source, Source::Ads).then(|| ads(Duration::ZERO)),
-            }],
-            alpn_protocols: vec!["h2".to_owned(), "http/1.1".to_owned()],
-            ..tls::CommonTlsContext::default()
-        }),
-        ..tls::DownstreamTlsContext::default()
-    };
-    core::TransportSocket {
-        name: "envoy.transport_sockets.tls".to_owned(),
-        config_type: Some(core::transport_socket::ConfigType::TypedConfig(pack_any(context))),
-    }
-}
-
-/// The certificate of the TLS listener.
-pub(super) fn secret(certificate: &Certificate) -> tls::Secret {
-    let Certificate { chain, key } = certificate;
-    tls::Secret {
-        name: DEFAULT_CERTIFICATE.to_owned(),
-        r#type: Some(tls::secret::Type::TlsCertificate(tls::TlsCertificate {
-            certificate_chain: Some(inline(chain.clone())),
-            private_key: Some(inline(key.clone())),
-            ..tls::TlsCertificate::default()
-        })),
     }
 }

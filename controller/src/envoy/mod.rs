@@ -15,6 +15,7 @@ mod resources;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod upgrades;
 mod wasm;
 

@@ -8,10 +8,11 @@ use ingress_wasm_translate::output::{Cluster, Endpoints, RouteProfile, Translati
 
 use super::clusters::{Discovery, assignment, cluster};
 use super::connection_manager::Source;
-use super::listeners::{Listeners, listeners, secret};
+use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_manager, plain_listeners};
 use super::names::{DEFAULT_CERTIFICATE, FILTER, ROUTES};
-use super::pb::{core, pack_any};
+use super::pb::{core, listener, pack_any};
 use super::routes::route_configuration;
+use super::tls::{TlsPlan, secret, secret_name};
 use super::wasm::filter_config;
 use crate::certificate::Certificate;
 use crate::xds::{Resource, ResourceSet, ResourceType};
@@ -19,11 +20,30 @@ use crate::xds::{Resource, ResourceSet, ResourceType};
 /// Builds resource sets, and keeps what it encoded: a translation in which little has changed costs little.
 #[derive(Debug)]
 pub struct ResourceBuilder {
-    listeners: Vec<Arc<Resource>>,
-    secret: Option<Arc<Resource>>,
+    plain: Vec<Arc<Resource>>,
+    https: Option<Https>,
+    /// Shown where the translation names no default certificate.
+    own_certificate: Option<Certificate>,
+    secrets: HashMap<String, Secret>,
     module: PathBuf,
     routes: Option<Routes>,
     clusters: HashMap<String, Encoded>,
+}
+
+/// The TLS listener.
+#[derive(Debug)]
+struct Https {
+    bind: Bind,
+    manager: listener::Filter,
+    /// As it was built last, and from what.
+    built: Option<(TlsPlan, Arc<Resource>)>,
+}
+
+/// A certificate's resource and what it was made from.
+#[derive(Debug)]
+struct Secret {
+    certificate: Certificate,
+    resource: Arc<Resource>,
 }
 
 /// A route configuration and what it was made from.
@@ -47,21 +67,24 @@ impl ResourceBuilder {
     /// For these listeners; the certificate is that of the TLS listener and of no use without one, and
     /// `module` is the file from which Envoy reads the filter.
     pub fn new(settings: &Listeners, certificate: Option<&Certificate>, module: PathBuf) -> ResourceBuilder {
-        let listeners = listeners(settings, &Source::Ads)
+        let plain = plain_listeners(settings, &Source::Ads)
             .into_iter()
             .map(|listener| Arc::new(Resource::new(listener.name.clone(), pack_any(listener))))
             .collect();
-        let mut builder =
-            ResourceBuilder { listeners, secret: None, module, routes: None, clusters: HashMap::new() };
-        if let (Some(certificate), Some(_)) = (certificate, settings.https) {
-            builder.set_certificate(certificate);
+        let https = settings.https.map(|bind| Https {
+            bind,
+            manager: https_manager(bind, &Source::Ads),
+            built: None,
+        });
+        ResourceBuilder {
+            plain,
+            https,
+            own_certificate: certificate.cloned(),
+            secrets: HashMap::new(),
+            module,
+            routes: None,
+            clusters: HashMap::new(),
         }
-        builder
-    }
-
-    /// Another certificate for the TLS listener, from the next set on.
-    pub fn set_certificate(&mut self, certificate: &Certificate) {
-        self.secret = Some(Arc::new(Resource::new(DEFAULT_CERTIFICATE, pack_any(secret(certificate)))));
     }
 
     /// The resources of a translation.
@@ -72,11 +95,12 @@ impl ResourceBuilder {
     pub fn build(&mut self, translation: &Translation) -> Result<ResourceSet, serde_json::Error> {
         let configuration = serde_json::to_string(&translation.config)?;
         let mut set = ResourceSet::default();
-        for listener in &self.listeners {
+        for listener in &self.plain {
             set.insert(ResourceType::Listener, Arc::clone(listener));
         }
-        if let Some(secret) = &self.secret {
-            set.insert(ResourceType::Secret, Arc::clone(secret));
+        if let Some(https) = &mut self.https {
+            set.insert(ResourceType::Listener, https.listener(translation));
+            self.certificates(translation, &mut set);
         }
         set.insert(ResourceType::Extension, Arc::new(self.filter(&configuration)));
         set.insert(ResourceType::Route, self.routes(translation));
@@ -89,6 +113,25 @@ impl ResourceBuilder {
             }
         }
         Ok(set)
+    }
+
+    /// One resource for each Secret, and the default certificate.
+    fn certificates(&mut self, translation: &Translation, set: &mut ResourceSet) {
+        let wanted = all_certificates(translation, self.own_certificate.as_ref());
+        self.secrets.retain(|name, _| wanted.contains_key(name));
+        for (name, certificate) in wanted {
+            let held = self.secrets.get(&name).filter(|held| held.certificate == certificate);
+            let resource = match held {
+                Some(held) => Arc::clone(&held.resource),
+                None => {
+                    let message = secret(&name, &certificate.chain, &certificate.key);
+                    let resource = Arc::new(Resource::new(name.clone(), pack_any(message)));
+                    self.secrets.insert(name, Secret { certificate, resource: Arc::clone(&resource) });
+                    resource
+                }
+            };
+            set.insert(ResourceType::Secret, resource);
+        }
     }
 
     fn filter(&self, configuration: &str) -> Resource {
@@ -142,4 +185,42 @@ impl ResourceBuilder {
             })
             .or_insert_with(encode)
     }
+}
+
+impl Https {
+    fn listener(&mut self, translation: &Translation) -> Arc<Resource> {
+        let plan = TlsPlan::new(translation);
+        if let Some((built, resource)) = &self.built
+            && *built == plan
+        {
+            return Arc::clone(resource);
+        }
+        let message = https_listener(self.bind, &self.manager, &plan, CertificateSource::Server);
+        // The version is that of the input: the message holds a map, whose bytes come in any order.
+        let origin = format!("{:?}{:?}{plan:?}", self.bind, self.manager);
+        let resource =
+            Arc::new(Resource::with_version_of(message.name.clone(), pack_any(message), origin.as_bytes()));
+        self.built = Some((plan, Arc::clone(&resource)));
+        resource
+    }
+}
+
+/// The certificates that Envoy has to have, by the name of their resource.
+pub(super) fn all_certificates(
+    translation: &Translation,
+    own: Option<&Certificate>,
+) -> BTreeMap<String, Certificate> {
+    let plain = |certificate: &ingress_wasm_translate::certificates::Certificate| Certificate {
+        chain: certificate.chain.clone(),
+        key: certificate.key.clone(),
+    };
+    let mut all: BTreeMap<String, Certificate> = translation
+        .certificates
+        .values()
+        .flatten()
+        .map(|certificate| (secret_name(&certificate.secret), plain(certificate)))
+        .collect();
+    let default = translation.default_certificate.as_deref().map(plain).or_else(|| own.cloned());
+    all.extend(default.map(|default| (DEFAULT_CERTIFICATE.to_owned(), default)));
+    all
 }

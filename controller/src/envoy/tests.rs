@@ -38,6 +38,9 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         clusters: clusters.iter().map(|(name, endpoints)| ((*name).to_owned(), cluster(endpoints))).collect(),
         route_profiles: (0..20).map(|number| (format!("profile-{number}"), profile(number))).collect(),
         default_profile: RouteProfile::default(),
+        certificates: BTreeMap::new(),
+        default_certificate: None,
+        tls: ingress_wasm_translate::tls::TlsSettings::default(),
         diagnostics: Vec::new(),
         rejected: Vec::new(),
     }
@@ -131,8 +134,8 @@ fn the_filter_is_told_the_connection_and_nothing_by_clients() {
     let manager = "filter_chains/0/filters/0/typed_config";
     let cases = [
         (0, "http", "http 8080 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
-        (1, "https", "https 443 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
-        (2, "probe", "probe 0 -"),
+        (2, "https", "https 443 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        (1, "probe", "probe 0 -"),
     ];
     for (position, name, value) in cases {
         let listener = pointer(&bootstrap, &format!("/static_resources/listeners/{position}"));

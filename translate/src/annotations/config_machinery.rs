@@ -25,7 +25,7 @@ pub(super) const CONNECTIONS: &[ConfigOption] = &[
         "the PROXY protocol is not read: such connections fail",
     ),
     lacks("proxy-protocol-header-timeout", Duration, "5s", &["5s"], Note, "the PROXY protocol is not read"),
-    lacks("use-http2", Boolean, "true", &["true"], Note, LISTENER),
+    option("use-http2", Boolean, "true", Support::Exact),
     lacks("keep-alive", COUNT, "75", &["75"], Note, LISTENER),
     lacks("keep-alive-requests", COUNT, "1000", &["1000"], Note, LISTENER),
     lacks("client-body-timeout", Seconds, "60", &["60"], Note, LISTENER),

@@ -66,6 +66,11 @@ fn honoured_options() {
         "ssl-redirect",
         "use-forwarded-headers",
     ];
+    // Read by `tls`, where their tests are.
+    let of_tls = ["ssl-ciphers", "ssl-protocols", "ssl-reject-handshake", "use-http2"];
+    let (read_there, honoured): (Vec<&str>, Vec<&str>) =
+        honoured.into_iter().partition(|name| of_tls.contains(name));
+    assert_eq!(read_there, of_tls);
     assert_eq!(honoured, expected);
     // Each of them changes what is read.
     let samples = ["n/a", "true", "false", "a b", "/a", "X-Other", "2m", "7", "301", "10.0.0.0/8"];

@@ -435,19 +435,19 @@ const HEADERS: &[ConfigOption] = &[
 const TLS_DEFAULTS: &str = "Envoy's own setting holds for TLS with clients";
 
 const TLS: &[ConfigOption] = &[
-    lacks("ssl-ciphers", Text, "ECDHE-ECDSA-AES128-GCM-SHA256 and others", &[], Warning, TLS_DEFAULTS),
-    lacks("ssl-protocols", Text, "TLSv1.2 TLSv1.3", &["TLSv1.2 TLSv1.3"], Warning, TLS_DEFAULTS),
+    option(
+        "ssl-ciphers",
+        Text,
+        "ECDHE-ECDSA-AES128-GCM-SHA256 and others",
+        Differs(
+            "the ciphers named are taken, those that BoringSSL lacks are left out; of families such as `HIGH` none is known",
+        ),
+    ),
+    option("ssl-protocols", ValueGrammar::Words(crate::tls::PROTOCOLS), "TLSv1.2 TLSv1.3", Exact),
     lacks("ssl-ecdh-curve", Text, "auto", &["auto"], Note, TLS_DEFAULTS),
     lacks("ssl-dh-param", Text, "", &[], Note, TLS_DEFAULTS),
     lacks("ssl-early-data", Boolean, "false", &["false"], Warning, "early data is not accepted"),
-    lacks(
-        "ssl-reject-handshake",
-        Boolean,
-        "false",
-        &["false"],
-        Warning,
-        "what a TLS client with an unknown host gets does not depend on it",
-    ),
+    option("ssl-reject-handshake", Boolean, "false", Exact),
     lacks("enable-ocsp", Boolean, "false", &["false"], Warning, "certificates of clients are not looked at"),
     idle("ssl-buffer-size", Size, "4k"),
     idle("ssl-session-cache", Boolean, "true"),

@@ -77,7 +77,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "ssl-ciphers",
         scope: Scope::Host,
         value: ValueGrammar::Characters(&grammar::CIPHERS),
-        support: Support::NotSupported("Envoy's own list of ciphers holds"),
+        support: Support::NotSupported("the list of the ConfigMap holds for every host"),
         on_invalid: OnInvalid::DropsIngress,
         summary: "Ciphers for TLS with clients of the host.",
         example: "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
