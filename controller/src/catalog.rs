@@ -3,7 +3,7 @@
 //! This is the one place that says what happens to an object that becomes invalid: its last version that
 //! was served goes on serving until it is mended or taken away.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ingress_wasm_translate::diagnostic::Diagnostic;
@@ -47,8 +47,17 @@ impl Catalog {
         let mut diagnostics = Vec::new();
         for file in self.files.values() {
             diagnostics.extend(file.diagnostics.iter().cloned());
-            let objects = file.objects.iter().chain(&file.kept).cloned().collect();
-            diagnostics.extend(merge_into(&mut snapshot, objects));
+            diagnostics.extend(merge_into(&mut snapshot, file.objects.clone()));
+        }
+        // What is kept of a broken file yields to what another file says now: the object may have moved there.
+        let present: BTreeSet<ObjectRef> =
+            self.files.values().flat_map(|file| &file.objects).map(Object::reference).collect();
+        for object in self.files.values().flat_map(|file| &file.kept) {
+            let reference = object.reference();
+            if !present.contains(&reference) {
+                diagnostics.push(kept_note(reference, object.metadata().source.clone()));
+                diagnostics.extend(merge_into(&mut snapshot, vec![object.clone()]));
+            }
         }
         (snapshot, diagnostics)
     }
@@ -99,14 +108,13 @@ impl FileObjects {
             diagnostics: vec![diagnostic],
             ..Loaded::default()
         });
-        let Loaded { objects, mut diagnostics, broken, rejected } = loaded;
+        let Loaded { objects, diagnostics, broken, rejected } = loaded;
         let present = |reference: &ObjectRef| objects.iter().any(|object| object.reference() == *reference);
         let mut kept = Vec::new();
         // Where a document cannot even be attributed to an object, any that is missing may be meant.
         for object in before.objects.into_iter().chain(before.kept) {
             let reference = object.reference();
             if (broken || rejected.contains(&reference)) && !present(&reference) {
-                diagnostics.push(kept_note(reference, object.metadata().source.clone()));
                 kept.push(object);
             }
         }
@@ -149,4 +157,172 @@ fn load(texts: Vec<(Arc<str>, Result<String, String>)>) -> Vec<(Arc<str>, Result
             .flat_map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
             .collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ingress_wasm_translate::objects::ObjectName;
+
+    const USE_REGEX: &str = "nginx.ingress.kubernetes.io/use-regex: \"true\"";
+
+    /// An Ingress for the host `NAME.example` with one path.
+    fn ingress(name: &str, path: &str, annotation: &str) -> String {
+        format!(
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: {name}\n  annotations: {{{annotation}}}\n\
+             spec:\n  ingressClassName: nginx\n  rules:\n  - host: {name}.example\n    http:\n      paths:\n      \
+             - {{path: '{path}', pathType: ImplementationSpecific, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}\n"
+        )
+    }
+
+    fn write(catalog: &mut Catalog, file: &str, text: &str) {
+        catalog.apply(Changes { read: vec![(file.into(), Ok(text.to_owned()))], removed: vec![] });
+    }
+
+    fn remove(catalog: &mut Catalog, file: &str) {
+        catalog.apply(Changes { read: vec![], removed: vec![file.into()] });
+    }
+
+    /// `host path` of all rules of Ingresses that forward or lack their Service, and the codes of what is said.
+    fn served(catalog: &mut Catalog) -> (String, String) {
+        let translation = catalog.translate(&Options::default());
+        let mut rules = Vec::new();
+        for host in translation.config.hosts.iter().filter(|host| host.name != "*") {
+            let own = host.rules.iter().filter(|rule| rule.path != "/");
+            rules.extend(own.map(|rule| format!("{} {}", host.name, rule.path)));
+        }
+        let mut codes: Vec<&str> = translation.diagnostics.iter().map(|diagnostic| diagnostic.code).collect();
+        codes.retain(|code| !["service-missing", "annotation-differs"].contains(code));
+        (rules.join(", "), codes.join(" "))
+    }
+
+    fn expect(catalog: &mut Catalog, what: &str, rules: &str, codes: &str) {
+        assert_eq!(served(catalog), (rules.to_owned(), codes.to_owned()), "{what}");
+        // Asking again changes nothing.
+        assert_eq!(served(catalog), (rules.to_owned(), codes.to_owned()), "{what}, asked again");
+    }
+
+    #[test]
+    fn a_rejected_version_leaves_the_last_good_one() {
+        let mut catalog = Catalog::default();
+        let bad = ingress("a", "/two(", USE_REGEX);
+        // Nothing good was there before: what can be served of it is.
+        write(&mut catalog, "a.yaml", &bad);
+        expect(&mut catalog, "bad from the beginning", "a.example /two(", "expression-invalid");
+        write(&mut catalog, "a.yaml", &ingress("a", "/one", USE_REGEX));
+        expect(&mut catalog, "mended", "a.example /one", "");
+        write(&mut catalog, "a.yaml", &bad);
+        expect(&mut catalog, "bad", "a.example /one", "last-good-version expression-invalid");
+        write(&mut catalog, "a.yaml", &ingress("a", "/three(", USE_REGEX));
+        expect(&mut catalog, "bad again", "a.example /one", "last-good-version expression-invalid");
+        write(&mut catalog, "b.yaml", &ingress("b", "/b", ""));
+        expect(
+            &mut catalog,
+            "another comes",
+            "a.example /one, b.example /b",
+            "last-good-version expression-invalid",
+        );
+        write(&mut catalog, "a.yaml", &ingress("a", "/four", USE_REGEX));
+        expect(&mut catalog, "mended again", "a.example /four, b.example /b", "");
+        write(&mut catalog, "a.yaml", &bad);
+        expect(
+            &mut catalog,
+            "the newest good one counts",
+            "a.example /four, b.example /b",
+            "last-good-version expression-invalid",
+        );
+        remove(&mut catalog, "a.yaml");
+        expect(&mut catalog, "removed", "b.example /b", "");
+        write(&mut catalog, "a.yaml", &bad);
+        expect(
+            &mut catalog,
+            "a removed one is forgotten",
+            "a.example /two(, b.example /b",
+            "expression-invalid",
+        );
+    }
+
+    #[test]
+    fn a_broken_file_keeps_what_it_held() {
+        let mut catalog = Catalog::default();
+        let (a, b) = (ingress("a", "/a", ""), ingress("b", "/b", ""));
+        let both = format!("{a}---\n{b}");
+        write(&mut catalog, "f.yaml", &both);
+        expect(&mut catalog, "good", "a.example /a, b.example /b", "");
+        write(&mut catalog, "f.yaml", "kind: \"Ingress\n");
+        expect(
+            &mut catalog,
+            "no YAML",
+            "a.example /a, b.example /b",
+            "yaml-syntax last-good-version last-good-version",
+        );
+        write(&mut catalog, "f.yaml", "kind: [Ingress\n");
+        expect(
+            &mut catalog,
+            "still none",
+            "a.example /a, b.example /b",
+            "yaml-syntax last-good-version last-good-version",
+        );
+        write(&mut catalog, "f.yaml", &format!("{}---\nkind: [Ingress\n", ingress("b", "/new", "")));
+        expect(&mut catalog, "half of it", "a.example /a, b.example /new", "last-good-version yaml-syntax");
+        catalog.apply(Changes { read: vec![("f.yaml".into(), Err("gone".to_owned()))], removed: vec![] });
+        expect(
+            &mut catalog,
+            "unreadable",
+            "a.example /a, b.example /new",
+            "file-unreadable last-good-version last-good-version",
+        );
+        write(&mut catalog, "f.yaml", &b);
+        expect(&mut catalog, "mended, one is gone", "b.example /b", "");
+        remove(&mut catalog, "f.yaml");
+        expect(&mut catalog, "removed", "", "");
+    }
+
+    #[test]
+    fn an_object_that_does_not_decode_keeps_its_last_version() {
+        let mut catalog = Catalog::default();
+        let (a, b) = (ingress("a", "/a", ""), ingress("b", "/b", ""));
+        write(&mut catalog, "f.yaml", &format!("{a}---\n{b}"));
+        let slip = a.replace("host:", "Host:");
+        write(&mut catalog, "f.yaml", &slip);
+        let (rules, codes) = served(&mut catalog);
+        assert_eq!(rules, "a.example /a", "the other one was taken away");
+        assert!(codes.contains("last-good-version"), "{codes}");
+    }
+
+    #[test]
+    fn an_object_that_moves_is_the_new_one() {
+        let mut catalog = Catalog::default();
+        write(&mut catalog, "b.yaml", &ingress("a", "/old", ""));
+        // Its old file breaks at the same time; by name it comes after the new one.
+        write(&mut catalog, "b.yaml", "kind: [Ingress\n");
+        write(&mut catalog, "a.yaml", &ingress("a", "/new", ""));
+        expect(&mut catalog, "moved", "a.example /new", "yaml-syntax");
+        remove(&mut catalog, "a.yaml");
+        expect(&mut catalog, "moved back", "a.example /old", "yaml-syntax last-good-version");
+    }
+
+    #[test]
+    fn the_later_of_two_files_counts() {
+        let mut catalog = Catalog::default();
+        write(&mut catalog, "b.yaml", &ingress("a", "/b", ""));
+        write(&mut catalog, "a.yaml", &ingress("a", "/a", ""));
+        expect(&mut catalog, "by the name of the file", "a.example /b", "object-duplicate");
+        remove(&mut catalog, "b.yaml");
+        expect(&mut catalog, "one is left", "a.example /a", "");
+    }
+
+    #[test]
+    fn snapshots_do_not_depend_on_the_order_of_changes() {
+        let files = [
+            ("a.yaml", ingress("a", "/a", "")),
+            ("b.yaml", ingress("b", "/b", "")),
+            ("c.yaml", ingress("a", "/c", "")),
+        ];
+        let (mut forth, mut back) = (Catalog::default(), Catalog::default());
+        files.iter().for_each(|(file, text)| write(&mut forth, file, text));
+        files.iter().rev().for_each(|(file, text)| write(&mut back, file, text));
+        assert_eq!(forth.snapshot(), back.snapshot());
+        assert!(forth.snapshot().0.ingresses.contains_key(&ObjectName::new("default", "b")));
+    }
 }

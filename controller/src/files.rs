@@ -17,6 +17,8 @@ pub struct FileSet {
     paths: Vec<PathBuf>,
     recursive: bool,
     seen: BTreeMap<PathBuf, Stamp>,
+    /// Paths of the command line that could not be read, and why: told once.
+    failed: BTreeMap<PathBuf, String>,
     stdin_read: bool,
 }
 
@@ -52,6 +54,7 @@ impl FileSet {
             paths: paths.iter().map(PathBuf::from).collect(),
             recursive,
             seen: BTreeMap::new(),
+            failed: BTreeMap::new(),
             stdin_read: false,
         }
     }
@@ -87,10 +90,20 @@ impl FileSet {
                 if !std::mem::replace(&mut self.stdin_read, true) {
                     changes.read.push(("-".into(), read_stdin()));
                 }
-            } else if let Err(error) = self.collect(&path, &mut found, 0) {
-                let missing = self.seen.remove(&path).is_none();
-                if missing || error.kind() != std::io::ErrorKind::NotFound {
-                    changes.read.push((name(&path), Err(error.to_string())));
+                continue;
+            }
+            match self.collect(&path, &mut found, 0) {
+                Ok(()) => {
+                    if self.failed.remove(&path).is_some() && path.is_dir() {
+                        // What stood for the folder while it could not be read.
+                        changes.removed.push(name(&path));
+                    }
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if self.failed.insert(path.clone(), error.clone()).as_ref() != Some(&error) {
+                        changes.read.push((name(&path), Err(error)));
+                    }
                 }
             }
         }
@@ -197,6 +210,29 @@ mod tests {
         assert_eq!(names(&files.scan()), (vec!["b.yaml".to_owned()], vec!["c.json".to_owned()]));
         let mut files = FileSet::new(&[root], true);
         assert_eq!(names(&files.scan()).0, ["a.yml", "b.yaml", "f.yaml"]);
+    }
+
+    #[test]
+    fn named_paths_come_and_go() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (file, folder) = (directory.path().join("a.yaml"), directory.path().join("folder"));
+        let paths = [&file, &folder].map(|path| path.to_string_lossy().into_owned());
+        std::fs::write(&file, "a").expect("writes");
+        let mut files = FileSet::new(&paths, false);
+        assert_eq!(names(&files.scan()), (vec!["folder".to_owned(), "a.yaml".to_owned()], vec![]));
+        assert!(files.scan().is_empty(), "what cannot be read is told once");
+        std::fs::remove_file(&file).expect("removes");
+        let changes = files.scan();
+        assert_eq!(names(&changes), (vec!["a.yaml".to_owned()], vec!["a.yaml".to_owned()]));
+        assert!(changes.read.iter().all(|(_, text)| text.is_err()), "{changes:?}");
+        assert!(files.scan().is_empty());
+        std::fs::create_dir(&folder).expect("a directory");
+        std::fs::write(folder.join("b.yaml"), "b").expect("writes");
+        std::fs::write(&file, "back").expect("writes");
+        assert_eq!(
+            names(&files.scan()),
+            (vec!["a.yaml".to_owned(), "b.yaml".to_owned()], vec!["folder".to_owned()])
+        );
     }
 
     #[test]

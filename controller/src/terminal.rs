@@ -81,16 +81,31 @@ impl Terminal {
         self.line(&format!("{}: {error:#}", self.paint(Style::Red, "error")));
     }
 
-    /// Writes diagnostics and a line that counts them.
-    pub fn diagnostics(&self, diagnostics: &[Diagnostic]) {
+    /// Writes diagnostics and a line that counts them. Unless `verbose`, notes on how something that works is
+    /// done differently are only counted: they would drown what matters.
+    pub fn diagnostics(&self, diagnostics: &[Diagnostic], verbose: bool) {
+        let text = self.summary(diagnostics, verbose);
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+
+    fn summary(&self, diagnostics: &[Diagnostic], verbose: bool) -> String {
+        let (left_out, shown): (Vec<&Diagnostic>, Vec<&Diagnostic>) =
+            diagnostics.iter().partition(|diagnostic| !verbose && is_background(diagnostic));
         let mut text = String::new();
-        for diagnostic in diagnostics {
+        for diagnostic in &shown {
             text.push_str(&self.diagnostic(diagnostic));
         }
-        if !diagnostics.is_empty() {
-            let _ = writeln!(text, "{}", count(diagnostics));
+        if !shown.is_empty() {
+            let _ = writeln!(text, "{}", count(shown.iter().copied()));
         }
-        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+        match left_out.len() {
+            0 => {}
+            1 => text.push_str("1 note was left out: `ingress-wasm check` shows it\n"),
+            number => {
+                let _ = writeln!(text, "{number} notes were left out: `ingress-wasm check` shows them");
+            }
+        }
+        text
     }
 
     /// A diagnostic, in the form of a compiler's message.
@@ -134,14 +149,62 @@ impl Terminal {
     }
 }
 
+/// A note on something that works, or that is not for us.
+fn is_background(diagnostic: &Diagnostic) -> bool {
+    const CODES: [&str; 5] =
+        ["annotation-differs", "annotation-no-effect", "option-differs", "option-no-effect", "kind-ignored"];
+    diagnostic.severity == Severity::Note && CODES.contains(&diagnostic.code)
+}
+
 /// How many there are of each kind, in words.
-pub fn count(diagnostics: &[Diagnostic]) -> String {
+pub fn count<'a>(diagnostics: impl IntoIterator<Item = &'a Diagnostic> + Clone) -> String {
     let count = |severity, one: &str| {
-        let number = diagnostics.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+        let number =
+            diagnostics.clone().into_iter().filter(|diagnostic| diagnostic.severity == severity).count();
         let plural = if number == 1 { "" } else { "s" };
         (number > 0).then(|| format!("{number} {one}{plural}"))
     };
     let kinds =
         [count(Severity::Error, "error"), count(Severity::Warning, "warning"), count(Severity::Note, "note")];
     kinds.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn notes_on_what_works_are_counted_and_not_shown() {
+        let terminal = Terminal { color: false };
+        let differs = Diagnostic::note("annotation-differs", "otherwise");
+        let cases: [(Vec<Diagnostic>, bool, &str); 7] = [
+            (vec![], false, ""),
+            (vec![differs.clone()], false, "1 note was left out: `ingress-wasm check` shows it\n"),
+            (
+                vec![differs.clone(), Diagnostic::note("kind-ignored", "x")],
+                false,
+                "2 notes were left out: `ingress-wasm check` shows them\n",
+            ),
+            (vec![differs.clone()], true, "note[annotation-differs]: otherwise\n\n1 note\n"),
+            (
+                vec![Diagnostic::error("e", "bad"), differs],
+                false,
+                "error[e]: bad\n\n1 error\n1 note was left out: `ingress-wasm check` shows it\n",
+            ),
+            (
+                vec![Diagnostic::note("last-good-version", "x")],
+                false,
+                "note[last-good-version]: x\n\n1 note\n",
+            ),
+            // The code alone does not hide what is graver than a note.
+            (
+                vec![Diagnostic::warning("option-differs", "x")],
+                false,
+                "warning[option-differs]: x\n\n1 warning\n",
+            ),
+        ];
+        for (diagnostics, verbose, expected) in cases {
+            assert_eq!(terminal.summary(&diagnostics, verbose), expected, "{diagnostics:?}, {verbose}");
+        }
+    }
 }

@@ -149,6 +149,10 @@ pub fn request_edits<'a>(
         // https://httpoxy.org: many CGI programs take this header for their HTTP_PROXY variable.
         Edit::Remove(Cow::Borrowed("proxy")),
     ]);
+    if policies.basic_auth.is_some() {
+        // The password was for the gateway. What a user configures below may set another.
+        edits.push(Edit::Remove(Cow::Borrowed("authorization")));
+    }
     if policies.original_uri_header {
         edits.push(set("x-original-uri", Cow::Borrowed(request.target())));
     }

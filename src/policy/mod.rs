@@ -185,10 +185,6 @@ fn decide_rule<'a>(
         CompiledAction::Respond { status, .. } => return refuse(page(*status, "respond")),
     };
     let mut edits = headers::request_edits(table, policies, cluster, &facts);
-    if policies.basic_auth.is_some() {
-        // The password was for the gateway.
-        edits.push(Edit::Remove(Cow::Borrowed("authorization")));
-    }
     if let Some((target, forwarded_prefix)) = path {
         edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(target)));
         edits.extend(forwarded_prefix.map(|prefix| Edit::Set(Cow::Borrowed("x-forwarded-prefix"), prefix)));

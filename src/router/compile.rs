@@ -1,5 +1,5 @@
 //! From a configuration to a table. Faults of the whole refuse the configuration, with their JSON path;
-//! faults of one rule make a rule that refuses.
+//! broken expressions are found when their host is first asked for, and refuse.
 
 use std::cell::OnceCell;
 use std::collections::HashMap;

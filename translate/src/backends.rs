@@ -65,7 +65,8 @@ impl<'s> Backends<'s> {
                 Err(diagnostic) => {
                     let reason = diagnostic.consequence.clone();
                     let found = format!("{}:{}", backend.service, backend.port);
-                    report.ingress(place.ingress, place.line, diagnostic.field(place.field.clone(), &found));
+                    let diagnostic = diagnostic.field(place.field.clone(), &found);
+                    report.ingress(place.ingress, place.line, diagnostic);
                     return Action::Respond { status: 503, reason };
                 }
             }
@@ -90,14 +91,16 @@ impl<'s> Backends<'s> {
         }
     }
 
-    fn endpoints(&self, name: &ServicePortName, port: &PortRef) -> Result<Endpoints, Diagnostic> {
+    fn endpoints(&self, name: &ServicePortName, port: &PortRef) -> Result<Endpoints, Box<Diagnostic>> {
         if let Some(addresses) = self.options.backends.get(name) {
             return Ok(Endpoints::Addresses(addresses.clone()));
         }
         let Some(service) = self.snapshot.services.get(&name.service) else {
             let consequence = format!("Service {} does not exist: requests are answered 503", name.service);
-            return Err(Diagnostic::warning("service-missing", consequence)
-                .remedy("create the Service in the namespace of the Ingress, or correct the name"));
+            return Err(Box::new(
+                Diagnostic::warning("service-missing", consequence)
+                    .remedy("create the Service in the namespace of the Ingress, or correct the name"),
+            ));
         };
         if let Some(external) = &service.external_name {
             return external_name(service, external, port);
@@ -106,8 +109,10 @@ impl<'s> Backends<'s> {
             let known: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
             let consequence =
                 format!("Service {} has no port {port}: requests are answered 503", name.service);
-            return Err(Diagnostic::warning("service-port-missing", consequence)
-                .remedy(format!("name one of its ports: {}", known.join(", "))));
+            return Err(Box::new(
+                Diagnostic::warning("service-port-missing", consequence)
+                    .remedy(format!("name one of its ports: {}", known.join(", "))),
+            ));
         };
         Ok(Endpoints::Addresses(self.addresses(&name.service, found)))
     }
@@ -160,12 +165,14 @@ fn leads_home(name: &str) -> bool {
 
 /// A Service of type ExternalName: Envoy resolves the name. The port is that of the Ingress, or that of the
 /// Service's port of that name.
-fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<Endpoints, Diagnostic> {
+fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<Endpoints, Box<Diagnostic>> {
     if leads_home(external) {
         let name = &service.metadata.name;
         let consequence = format!("Service {name} leads to the proxy itself: requests are answered 503");
-        return Err(Diagnostic::error("external-name-loopback", consequence)
-            .remedy("give externalName a name or an address outside of the proxy"));
+        return Err(Box::new(
+            Diagnostic::error("external-name-loopback", consequence)
+                .remedy("give externalName a name or an address outside of the proxy"),
+        ));
     }
     let number = match (port, find_port(service, port)) {
         (_, Some(found)) => match found.target_port {
@@ -177,9 +184,139 @@ fn external_name(service: &Service, external: &str, port: &PortRef) -> Result<En
             let name_of = &service.metadata.name;
             let consequence =
                 format!("Service {name_of} has no port named {name}: requests are answered 503");
-            return Err(Diagnostic::warning("service-port-missing", consequence)
-                .remedy("give the port by its number"));
+            return Err(Box::new(
+                Diagnostic::warning("service-port-missing", consequence)
+                    .remedy("give the port by its number"),
+            ));
         }
     };
     Ok(Endpoints::Name(Endpoint { address: external.to_owned(), port: number }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::manifest::{merge_into, read};
+
+    const OBJECTS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{name: http, port: 80, targetPort: named}, {name: tls, port: 443}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web-2}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: x, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}, {name: tls, port: 8443}]
+endpoints: [{addresses: [10.0.0.2]}, {addresses: [10.0.0.1]}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: x, namespace: other, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.9.9.9]}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: y, labels: {kubernetes.io/service-name: web-2}}
+addressType: IPv4
+ports: [{port: 9090}]
+endpoints: [{addresses: [10.0.0.3]}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: out}
+spec: {type: ExternalName, externalName: out.example, ports: [{name: http, port: 80, targetPort: 8080}, {name: named, port: 81, targetPort: x}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: home}
+spec: {type: ExternalName, externalName: localhost}
+";
+
+    /// The endpoints of a backend, or the code of the diagnostic.
+    fn endpoints(service: &str, port: &str, options: &Options) -> String {
+        let mut snapshot = Snapshot::default();
+        merge_into(&mut snapshot, read(&Arc::from("t.yaml"), OBJECTS).objects);
+        let backends = Backends::new(&snapshot, options, Duration::from_secs(5));
+        let name = ServicePortName { service: ObjectName::new("default", service), port: port.to_owned() };
+        let port = port.parse().map_or_else(|_| PortRef::Name(port.to_owned()), PortRef::Number);
+        let text = |Endpoint { address, port }: &Endpoint| format!("{address}:{port}");
+        match backends.endpoints(&name, &port) {
+            Ok(Endpoints::Addresses(addresses)) => addresses.iter().map(text).collect::<Vec<_>>().join(" "),
+            Ok(Endpoints::Name(name)) => format!("name {}", text(&name)),
+            Err(diagnostic) => diagnostic.code.to_owned(),
+        }
+    }
+
+    #[test]
+    fn services_and_ports() {
+        let cases = [
+            ("web", "80", "10.0.0.1:8080 10.0.0.2:8080"),
+            ("web", "http", "10.0.0.1:8080 10.0.0.2:8080"),
+            ("web", "tls", "10.0.0.1:8443 10.0.0.2:8443"),
+            ("web", "8080", "service-port-missing"),
+            ("web", "named", "service-port-missing"),
+            // A name that another begins with takes nothing from it.
+            ("web-2", "80", "10.0.0.3:9090"),
+            ("web-", "80", "service-missing"),
+            ("out", "80", "name out.example:8080"),
+            ("out", "http", "name out.example:8080"),
+            ("out", "named", "name out.example:81"),
+            ("out", "8443", "name out.example:8443"),
+            ("out", "https", "service-port-missing"),
+            ("home", "80", "external-name-loopback"),
+        ];
+        for (service, port, expected) in cases {
+            assert_eq!(endpoints(service, port, &Options::default()), expected, "{service}:{port}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_the_command_line_count_first() {
+        let mut options = Options::default();
+        for (service, port) in [("web", "80"), ("gone", "http"), ("out", "80"), ("home", "80")] {
+            let name =
+                ServicePortName { service: ObjectName::new("default", service), port: port.to_owned() };
+            let endpoint = Endpoint { address: "127.0.0.1".to_owned(), port: 4711 };
+            options.backends.insert(name, vec![endpoint]);
+            assert_eq!(endpoints(service, port, &options), "127.0.0.1:4711", "{service}:{port}");
+        }
+        assert_eq!(
+            endpoints("web", "http", &options),
+            "10.0.0.1:8080 10.0.0.2:8080",
+            "by the name as written"
+        );
+    }
+
+    #[test]
+    fn names_that_lead_home() {
+        let home = [
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+        ];
+        for name in home {
+            assert!(leads_home(name), "{name}");
+        }
+        for name in
+            ["localhost.example", "notlocalhost", "128.0.0.1", "10.0.0.1", "fd00::1", "web.default.svc"]
+        {
+            assert!(!leads_home(name), "{name}");
+        }
+    }
 }

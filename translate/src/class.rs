@@ -89,3 +89,94 @@ fn passed_over(ingress: &Ingress, options: &Options, field: String, class: &str)
         .field(field, class)
         .remedy(format!("if it should be served here, name the class `{}`", options.ingress_class))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::manifest::{merge_into, read};
+
+    /// Objects, and what is claimed: `ours`, `theirs` or `nobodys`.
+    fn claimed(objects: &str, options: &Options) -> &'static str {
+        let mut snapshot = Snapshot::default();
+        merge_into(&mut snapshot, read(&Arc::from("t.yaml"), objects).objects);
+        let ingress = snapshot.ingresses.values().next().unwrap_or_else(|| panic!("no Ingress in {objects}"));
+        match claim(ingress, &snapshot, options) {
+            Claim::Ours => "ours",
+            Claim::Theirs(_) => "theirs",
+            Claim::Nobodys(_) => "nobodys",
+        }
+    }
+
+    fn ingress(api: &str, class: Option<&str>, annotation: Option<&str>) -> String {
+        let annotation = annotation
+            .map(|class| format!(", annotations: {{{CLASS_ANNOTATION}: \"{class}\"}}"))
+            .unwrap_or_default();
+        let class = class.map(|class| format!("ingressClassName: {class}")).unwrap_or_default();
+        let default = match api {
+            "networking.k8s.io/v1" => "defaultBackend: {service: {name: a, port: {number: 80}}}",
+            _ => "backend: {serviceName: a, servicePort: 80}",
+        };
+        format!(
+            "apiVersion: {api}\nkind: Ingress\nmetadata: {{name: a{annotation}}}\nspec:\n  {default}\n  {class}\n"
+        )
+    }
+
+    fn class(name: &str, controller: &str, default: bool) -> String {
+        format!(
+            "---\napiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {{name: {name}, annotations: \
+             {{{DEFAULT_CLASS_ANNOTATION}: \"{default}\"}}}}\nspec: {{controller: {controller}}}\n"
+        )
+    }
+
+    #[test]
+    fn claims() {
+        let (v1, beta, old) = ("networking.k8s.io/v1", "networking.k8s.io/v1beta1", "extensions/v1beta1");
+        let (ours, own, other) = ("k8s.io/ingress-nginx", "ingress-wasm.io/controller", "example.com/other");
+        let none = String::new;
+        let cases = [
+            (v1, Some("nginx"), None, none(), "ours"),
+            (v1, Some("traefik"), None, none(), "theirs"),
+            (v1, Some("nginx"), None, class("nginx", other, false), "theirs"),
+            (v1, Some("edge"), None, class("edge", ours, false), "ours"),
+            (v1, Some("edge"), None, class("edge", own, false), "ours"),
+            (v1, Some("edge"), None, class("nginx", ours, false), "theirs"),
+            (v1, Some("nginx-2"), None, none(), "theirs"),
+            (v1, None, Some("nginx"), none(), "ours"),
+            (v1, None, Some("traefik"), none(), "theirs"),
+            // The annotation names no object: an IngressClass of that name says nothing of it.
+            (v1, None, Some("edge"), class("edge", ours, false), "theirs"),
+            (v1, Some("nginx"), Some("traefik"), none(), "ours"),
+            (v1, Some("traefik"), Some("nginx"), none(), "theirs"),
+            (v1, None, None, none(), "nobodys"),
+            (v1, None, None, class("a", ours, false), "nobodys"),
+            (v1, None, None, class("a", ours, true), "ours"),
+            (v1, None, None, class("a", other, true), "theirs"),
+            (v1, None, None, class("a", other, true) + &class("b", ours, true), "ours"),
+            (beta, None, None, none(), "ours"),
+            (old, None, None, none(), "ours"),
+            (old, None, None, class("a", other, true), "theirs"),
+            (old, None, Some("traefik"), none(), "theirs"),
+        ];
+        for (api, field, annotation, classes, expected) in cases {
+            let objects = ingress(api, field, annotation) + &classes;
+            assert_eq!(claimed(&objects, &Options::default()), expected, "{objects}");
+        }
+    }
+
+    #[test]
+    fn claims_without_class_when_watched() {
+        let options = Options { ingress_without_class: true, ..Options::default() };
+        let v1 = "networking.k8s.io/v1";
+        let cases = [
+            (ingress(v1, None, None), "ours"),
+            (ingress(v1, None, None) + &class("a", "example.com/other", true), "ours"),
+            (ingress(v1, Some("traefik"), None), "theirs"),
+            (ingress(v1, None, Some("traefik")), "theirs"),
+        ];
+        for (objects, expected) in cases {
+            assert_eq!(claimed(&objects, &options), expected, "{objects}");
+        }
+    }
+}

@@ -73,3 +73,75 @@ fn checked(entries: Vec<(String, String)>, mut faults: Vec<String>) -> UserList 
     }
     UserList { credentials: Credentials { users }, faults }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::objects::{Metadata, ObjectName};
+
+    fn secret(data: &[(&str, &[u8])]) -> Secret {
+        Secret {
+            metadata: Metadata {
+                name: ObjectName::new("default", "users"),
+                annotations: BTreeMap::new(),
+                labels: BTreeMap::new(),
+                creation_timestamp: String::new(),
+                source: None,
+            },
+            type_: "Opaque".to_owned(),
+            data: data.iter().map(|(key, value)| ((*key).to_owned(), value.to_vec())).collect(),
+        }
+    }
+
+    fn users(list: &UserList) -> Vec<(&str, &str)> {
+        list.credentials.users.iter().map(|(user, hash)| (user.as_str(), hash.as_str())).collect()
+    }
+
+    #[test]
+    fn htpasswd_files() {
+        type Users = &'static [(&'static str, &'static str)];
+        let cases: [(&str, Users, &[&str]); 13] = [
+            ("", &[], &[]),
+            ("# nobody\n\n  \n", &[], &[]),
+            ("a:{PLAIN}x", &[("a", "{PLAIN}x")], &[]),
+            ("a:{PLAIN}x\r\nb:{PLAIN}y\r\n", &[("a", "{PLAIN}x"), ("b", "{PLAIN}y")], &[]),
+            ("a:{PLAIN}x:Ada, staff", &[("a", "{PLAIN}x")], &[]),
+            ("a:{PLAIN}x\na:{PLAIN}y", &[("a", "{PLAIN}x")], &[]),
+            // nginx looks at the first line of a user only.
+            ("a:$9$x\na:{PLAIN}y", &[], &["user `a`"]),
+            ("a:{PLAIN}x\na:$9$y", &[("a", "{PLAIN}x")], &["user `a`"]),
+            ("a", &[], &["line 1"]),
+            ("\n:{PLAIN}x", &[], &["line 2"]),
+            ("a:", &[], &["user `a`"]),
+            ("a:$9$secret", &[], &["user `a`"]),
+            ("a:$9$x\nb:{PLAIN}y\nc", &[("b", "{PLAIN}y")], &["line 3", "user `a`"]),
+        ];
+        for (file, expected, faults) in cases {
+            let list = from_file(&secret(&[("auth", file.as_bytes())])).expect(file);
+            assert_eq!(users(&list), expected, "{file:?}");
+            assert_eq!(list.faults.len(), faults.len(), "{file:?}: {:?}", list.faults);
+            for (fault, part) in list.faults.iter().zip(faults) {
+                assert!(fault.contains(part), "{file:?}: {fault}");
+                assert!(!fault.contains("secret") && !fault.contains("$9$"), "the hash is told: {fault}");
+            }
+        }
+        let list = from_file(&secret(&[("auth", b"a:{PLAIN}x\n\xff\xfe:{PLAIN}y")])).expect("reads");
+        assert_eq!(users(&list).first(), Some(&("a", "{PLAIN}x")));
+    }
+
+    #[test]
+    fn files_that_are_not_there() {
+        let error =
+            from_file(&secret(&[("users", b"a:{PLAIN}hidden"), ("x", b"")])).expect_err("no key `auth`");
+        assert!(error.contains("users, x") && !error.contains("hidden"), "{error}");
+        assert!(from_file(&secret(&[])).is_err());
+    }
+
+    #[test]
+    fn maps_of_users() {
+        let list = from_map(&secret(&[("a", b"{PLAIN}x\n"), ("b", b"$9$hidden"), ("c", b"{SHA}")]));
+        assert_eq!(users(&list), [("a", "{PLAIN}x")]);
+        assert_eq!(list.faults.len(), 2, "{:?}", list.faults);
+        assert!(list.faults.iter().all(|fault| !fault.contains("hidden")), "{:?}", list.faults);
+    }
+}

@@ -44,12 +44,17 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             certificates,
         };
         let read = policies::read(&context, &mut policies, &mut report);
-        let position = policies.position(read.set.clone());
+        let mut set = read.set.clone();
+        if ingress.rules.is_empty() {
+            // For the hosts that nobody names ingress-nginx takes over everything but rewrites (`controller.go`).
+            set.rewrite = None;
+        }
         let exempt = &defaults.no_tls_redirect_locations;
-        let plain = (read.set.tls_redirect.is_some() && names_one_of(ingress, exempt)).then(|| {
-            let set = PolicySet { tls_redirect: None, ..read.set.clone() };
+        let plain = (set.tls_redirect.is_some() && names_one_of(ingress, exempt)).then(|| {
+            let set = PolicySet { tls_redirect: None, ..set.clone() };
             (policies.position(set), exempt.as_slice())
         });
+        let position = policies.position(set);
         hosts.add(&Entrant { ingress, policies: &read, position, plain }, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();

@@ -99,14 +99,20 @@ enum Outcome {
 
 /// Explains a request.
 pub fn explain(args: &ExplainArgs, terminal: &Terminal) -> anyhow::Result<ExitCode> {
+    let request = match Request::parse(&args.request, &args.headers) {
+        Ok(request) => request,
+        Err(error) => {
+            terminal.failure(&error);
+            return Ok(ExitCode::from(super::WRONG_USAGE));
+        }
+    };
     let (_, mut catalog) = args.input.load();
     let translation = catalog.translate(&args.input.options());
-    terminal.diagnostics(&translation.diagnostics);
+    terminal.diagnostics(&translation.diagnostics, args.input.verbose);
     let matching: Vec<(String, PathMatching)> =
         translation.config.hosts.iter().map(|host| (host.name.clone(), host.path_matching)).collect();
     let exit = terminal.exit_code(&translation.diagnostics);
     let table = router::compile(translation.config)?;
-    let request = Request::parse(&args.request, &args.headers)?;
     let explanation = explanation(&table, &matching, &request, args)?;
     let bytes = match args.format {
         Format::Json => {

@@ -81,7 +81,13 @@ pub struct InputArgs {
     /// An address for a Service's port, in place of its endpoints; may be repeated
     #[arg(long, value_name = "NAMESPACE/SERVICE:PORT=ADDRESS:PORT", value_parser = backend)]
     pub backend: Vec<(ServicePortName, Endpoint)>,
+    /// Show all notes; `check` always does
+    #[arg(short, long)]
+    pub verbose: bool,
 }
+
+/// The exit status for arguments that cannot be read, as clap has it.
+const WRONG_USAGE: u8 = 2;
 
 /// How a command writes what it found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -110,6 +110,7 @@ fn envoy_log(terminal: Terminal) -> Arc<dyn Fn(LogLine) + Send + Sync> {
 /// What is served, and how it is said.
 struct Site {
     terminal: Terminal,
+    verbose: bool,
     files: FileSet,
     catalog: Catalog,
     options: Options,
@@ -122,7 +123,8 @@ struct Site {
 impl Site {
     fn new(args: &RunArgs, terminal: Terminal, files: FileSet, catalog: Catalog) -> Self {
         let demo = args.demo_backends.then(BTreeMap::new);
-        Site { terminal, files, catalog, options: args.input.options(), demo, said: BTreeSet::new() }
+        let verbose = args.input.verbose;
+        Site { terminal, verbose, files, catalog, options: args.input.options(), demo, said: BTreeSet::new() }
     }
 
     /// Translates all objects and says what is new to say.
@@ -149,7 +151,7 @@ impl Site {
         let diagnostics = std::mem::take(&mut translation.diagnostics);
         let fresh: Vec<Diagnostic> =
             diagnostics.iter().filter(|diagnostic| !self.said.contains(*diagnostic)).cloned().collect();
-        self.terminal.diagnostics(&fresh);
+        self.terminal.diagnostics(&fresh, self.verbose);
         self.said = diagnostics.iter().cloned().collect();
         translation.diagnostics = diagnostics;
         Ok(translation)

@@ -45,7 +45,7 @@ enum Output {
 pub fn translate(args: &TranslateArgs, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let (_, mut catalog) = args.input.load();
     let translation = catalog.translate(&args.input.options());
-    terminal.diagnostics(&translation.diagnostics);
+    terminal.diagnostics(&translation.diagnostics, args.input.verbose);
     let mut bytes = match args.output {
         Output::Plugin => serde_json::to_vec_pretty(&translation.config).context("cannot write JSON")?,
         Output::Envoy => {

@@ -57,6 +57,8 @@ struct Subscription {
     rejected: HashMap<Arc<str>, Refused>,
     /// The resources at the last look, where nothing was left to say.
     done: Option<Arc<Named>>,
+    /// It has had an answer.
+    answered: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -264,8 +266,11 @@ impl Subscription {
             gone.chain(never).filter(|name| !named.contains_key(*name)).cloned().collect();
         removed.sort_unstable();
         if resources.is_empty() && removed.is_empty() {
+            // A client that asks for everything waits for an answer even where there is nothing.
             self.done = Some(Arc::clone(named));
-            return None;
+            if self.answered || !self.wildcard {
+                return None;
+            }
         }
         Some(Difference { resources, removed })
     }
@@ -295,6 +300,7 @@ impl Subscription {
             .map(|resource| (Arc::clone(resource.name()), Arc::clone(resource.version())))
             .collect();
         self.in_flight = Some(InFlight { nonce, resources });
+        self.answered = true;
         updated
     }
 }

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `tls` | there is no handshake |
 //! | `endpoints`, `endpoint_share` | there is no load balancing: the first endpoint answers |
+//! | `request_headers` of one connection, such as `Connection` and `Upgrade` | Envoy writes them |
 //!
 //! Cases that need dead endpoints, client certificates, terms of TLS, headers that HTTP forbids or many
 //! requests at a time are not run. Of Envoy itself one thing is done here: a cluster without endpoints is
@@ -60,7 +61,9 @@ impl Engine for DecideEngine {
     }
 
     fn visible(&self, expect: &Expect) -> Expect {
-        Expect { tls: None, endpoints: None, endpoint_share: None, ..expect.clone() }
+        let mut seen = Expect { tls: None, endpoints: None, endpoint_share: None, ..expect.clone() };
+        seen.request_headers.retain(|(name, _)| !HOP_BY_HOP.contains(&name.to_ascii_lowercase().as_str()));
+        seen
     }
 
     fn start(&self, group: &Group) -> Result<Box<dyn Running>, String> {
@@ -303,14 +306,42 @@ mod tests {
     #[test]
     fn what_only_envoy_shows_is_not_asked() {
         let expect: Expect = serde_saphyr::from_str(
-            "{status: 200, tls: {version: TLSv1.3}, endpoints: 2, endpoint_share: [1, 2]}",
+            "{status: 200, tls: {version: TLSv1.3}, endpoints: 2, endpoint_share: [1, 2],
+              request_headers: {Upgrade: h2c, X-A: b}}",
         )
         .expect("reads");
         let visible = DecideEngine.visible(&expect);
         assert!(visible.status.is_some() && visible.tls.is_none() && visible.endpoints.is_none());
         assert!(visible.endpoint_share.is_none());
+        let names: Vec<_> = visible.request_headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["X-A"]);
         assert!(!visible.is_empty());
         let expect: Expect = serde_saphyr::from_str("{tls: {version: TLSv1.3}}").expect("reads");
         assert!(DecideEngine.visible(&expect).is_empty());
+    }
+
+    #[test]
+    fn cases_that_only_envoy_can_run_are_skipped() {
+        let case = |needs: &str, expect: &str| {
+            let text = format!(
+                "- name: a\n  source: s\n  area: x\n  needs: [{needs}]\n  manifests: ''\n  requests: [{{url: \
+                 'http://a/', expect: {expect}}}]\n"
+            );
+            crate::case::parse(&text).unwrap_or_else(|error| panic!("{text}: {error}")).remove(0)
+        };
+        let cases = [
+            ("", "{status: 200}", false),
+            ("", "{status: 200, tls: {version: TLSv1.3}}", false),
+            ("", "{tls: {version: TLSv1.3}}", true),
+            ("", "{endpoints: 2, request_headers: {Connection: close}}", true),
+            ("", "{}", false),
+            ("cookie-jar", "{status: 200}", false),
+            ("tls-options", "{status: 200}", true),
+            ("dead-endpoints", "{status: 200}", true),
+        ];
+        for (needs, expect, skipped) in cases {
+            let lacks = crate::engine::lacks(&DecideEngine, &case(needs, expect));
+            assert_eq!(lacks.is_some(), skipped, "{needs}, {expect}: {lacks:?}");
+        }
     }
 }
