@@ -59,9 +59,7 @@ fn refresh(value: &[u8], pair: &Pair) -> Option<Vec<u8>> {
 /// A cookie with another domain or path; none where nothing in it is replaced. nginx writes such a cookie
 /// anew, with one blank after each semicolon.
 fn cookie(value: &[u8], domain: Option<&Pair>, path: Option<&Pair>) -> Option<Vec<u8>> {
-    let mut attributes = value.split(|byte| *byte == b';').map(|part| match part.split_first_equals() {
-        (name, value) => (trim_blanks(name), value.map(|value| Cow::Borrowed(trim_blanks(value)))),
-    });
+    let mut attributes = value.split(|byte| *byte == b';').map(attribute);
     let first = attributes.next().filter(|(_, value)| value.is_some())?;
     let mut replaced = false;
     let mut cookie = Vec::with_capacity(value.len());
@@ -105,16 +103,11 @@ fn trim_blanks(mut text: &[u8]) -> &[u8] {
     text
 }
 
-trait SplitEquals {
-    /// What stands before the first `=`, and what behind it.
-    fn split_first_equals(&self) -> (&[u8], Option<&[u8]>);
-}
-
-impl SplitEquals for [u8] {
-    fn split_first_equals(&self) -> (&[u8], Option<&[u8]>) {
-        let mut parts = self.splitn(2, |byte| *byte == b'=');
-        (parts.next().unwrap_or_default(), parts.next())
-    }
+/// What stands before the first `=`, and what behind it.
+fn attribute(part: &[u8]) -> (&[u8], Option<Cow<'_, [u8]>>) {
+    let mut parts = part.splitn(2, |byte| *byte == b'=');
+    let name = trim_blanks(parts.next().unwrap_or_default());
+    (name, parts.next().map(|value| Cow::Borrowed(trim_blanks(value))))
 }
 
 #[cfg(test)]

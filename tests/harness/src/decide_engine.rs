@@ -255,7 +255,11 @@ fn envoy_lines(wire: &WireRequest) -> Vec<(String, String)> {
     for (name, value) in &wire.headers {
         let name = name.to_ascii_lowercase();
         match name.as_str() {
-            "host" => lines.push((":authority".to_owned(), value.clone())),
+            "host" => match lines.iter_mut().find(|(name, _)| name == ":authority") {
+                // Envoy joins them.
+                Some((_, hosts)) => *hosts = format!("{hosts},{value}"),
+                None => lines.push((":authority".to_owned(), value.clone())),
+            },
             name if HOP_BY_HOP.contains(&name) || PRIVATE.contains(&name) => {}
             _ => lines.push((name, value.clone())),
         }
