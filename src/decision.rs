@@ -13,6 +13,11 @@ pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
 /// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection.
 pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
 
+/// In the answer to a probe: the generation of the configuration that the worker serves.
+pub const GENERATION_HEADER: &str = "x-ingress-wasm-generation";
+/// In the answer to a probe: a random name of the worker's VM.
+pub const VM_HEADER: &str = "x-ingress-wasm-vm";
+
 /// A header line as it came: the name in lower case, both as bytes.
 pub type HeaderLine<'a> = (&'a [u8], &'a [u8]);
 

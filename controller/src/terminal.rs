@@ -50,6 +50,14 @@ impl Terminal {
         Terminal { color: self.color && std::io::stdout().is_terminal() }
     }
 
+    /// Shows what parts of the program log: warnings and errors.
+    pub fn take_log(&self) {
+        // There is none before: this is called once, by `main`.
+        if log::set_logger(Box::leak(Box::new(*self))).is_ok() {
+            log::set_max_level(log::LevelFilter::Warn);
+        }
+    }
+
     /// Text in a colour.
     pub fn paint(&self, style: Style, text: &str) -> String {
         if !self.color {
@@ -78,7 +86,15 @@ impl Terminal {
 
     /// Writes an error that ends the command.
     pub fn failure(&self, error: &anyhow::Error) {
-        self.line(&format!("{}: {error:#}", self.paint(Style::Red, "error")));
+        let mut text = error.to_string();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            // Some errors tell their cause themselves.
+            if !text.contains(&cause) {
+                text.push_str(": ");
+                text.push_str(&cause);
+            }
+        }
+        self.line(&format!("{}: {text}", self.paint(Style::Red, "error")));
     }
 
     /// Writes diagnostics and a line that counts them. Unless `verbose`, notes on how something that works is
@@ -154,6 +170,24 @@ fn is_background(diagnostic: &Diagnostic) -> bool {
     const CODES: [&str; 5] =
         ["annotation-differs", "annotation-no-effect", "option-differs", "option-no-effect", "kind-ignored"];
     diagnostic.severity == Severity::Note && CODES.contains(&diagnostic.code)
+}
+
+impl log::Log for Terminal {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        // Libraries have their own idea of what matters to a user.
+        metadata.level() <= log::Level::Warn && metadata.target().starts_with("ingress_wasm")
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if self.enabled(record.metadata()) {
+            let style = if record.level() == log::Level::Error { Style::Red } else { Style::Yellow };
+            let label =
+                self.paint(style, if record.level() == log::Level::Error { "error" } else { "warning" });
+            self.line(&format!("{label}: {}", record.args()));
+        }
+    }
+
+    fn flush(&self) {}
 }
 
 /// How many there are of each kind, in words.

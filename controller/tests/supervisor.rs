@@ -53,10 +53,15 @@ async fn pid(supervisor: &Supervisor, wanted: u64) -> u32 {
 async fn relays_what_is_said_and_starts_again() {
     let directory = tempfile::tempdir().expect("made");
     let lines = Arc::default();
-    let program = program(directory.path(), "printf 'warning\\tmain\\tgoing\\n' >&2; exit 3");
+    // Ends twice, and stays the third time: a state that lasts is one that cannot be missed.
+    let count = directory.path().join("count");
+    let text = format!(
+        "echo x >> {0}; printf 'warning\\tmain\\tgoing\\n' >&2; [ $(wc -l < {0}) -lt 3 ] && exit 3; exec sleep 1000",
+        count.display()
+    );
+    let program = program(directory.path(), &text);
     let supervisor = Supervisor::start(settings(program, &lines)).await.expect("starts");
-    let (first, third) = (pid(&supervisor, 1).await, pid(&supervisor, 3).await);
-    assert_ne!(first, third);
+    assert!(is_alive(pid(&supervisor, 3).await));
     supervisor.shutdown().await;
     let lines = lines.lock().expect("whole");
     let expected = LogLine { level: Level::Warning, component: "main".to_owned(), text: "going".to_owned() };

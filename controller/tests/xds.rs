@@ -158,6 +158,17 @@ fn set(resources: &[(ResourceType, &str, &str)]) -> ResourceSet {
 // === tests ===
 
 #[tokio::test]
+async fn a_client_that_asks_for_everything_is_answered_once_where_there_is_nothing() {
+    let rig = Rig::start().await;
+    let mut client = rig.connect().await;
+    client.subscribe(Cluster, &["*"]).await;
+    let (_, response) = client.next().await;
+    assert!(response.resources.is_empty() && response.removed_resources.is_empty(), "{response:?}");
+    client.answer(&response, None).await;
+    client.is_quiet("nothing-else").await;
+}
+
+#[tokio::test]
 async fn only_what_changed_is_sent() {
     let rig = Rig::start().await;
     let many: Vec<_> =

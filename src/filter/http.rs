@@ -12,8 +12,8 @@ use super::header_map;
 use super::host::{self, HostError, Map};
 use super::root::Shared;
 use crate::decision::{
-    AnswerPlan, CONNECTION_HEADER, Connection, Decision, Edit, Forward, HeaderLine, Reply, RequestView,
-    Scheme, apply_edits,
+    AnswerPlan, CONNECTION_HEADER, Connection, Decision, Edit, Forward, GENERATION_HEADER, HeaderLine, Reply,
+    RequestView, Scheme, VM_HEADER, apply_edits,
 };
 use crate::policy::{decide, page, rewrite_answer};
 
@@ -171,8 +171,8 @@ fn connection_properties() -> (Scheme, u16, Vec<u8>) {
 /// Tells which configuration this worker serves, so that a controller can wait until all serve the newest.
 fn probe(shared: &Shared) -> Result<Action, HostError> {
     let headers = vec![
-        (Cow::Borrowed("x-ingress-wasm-generation"), Cow::Borrowed(shared.table.generation.as_bytes())),
-        (Cow::Borrowed("x-ingress-wasm-vm"), Cow::Owned(format!("{:016x}", shared.vm).into_bytes())),
+        (Cow::Borrowed(GENERATION_HEADER), Cow::Borrowed(shared.table.generation.as_bytes())),
+        (Cow::Borrowed(VM_HEADER), Cow::Owned(format!("{:016x}", shared.vm).into_bytes())),
         (Cow::Borrowed("x-ingress-wasm-version"), Cow::Borrowed(crate::VERSION.as_bytes())),
     ];
     send(&Reply { status: 200, headers, body: Cow::Borrowed(b""), details: "probe" })?;

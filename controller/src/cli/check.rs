@@ -157,6 +157,11 @@ fn text(report: &Report, terminal: &Terminal) -> String {
     let levels = if levels.is_empty() { String::new() } else { format!(": {}", levels.join(", ")) };
     let found = count(&report.diagnostics);
     let found = if found.is_empty() { "nothing to report".to_owned() } else { found };
-    let _ = writeln!(text, "\n{ingresses} Ingresses, {annotations} annotations{levels}\n{found}");
+    let _ = writeln!(
+        text,
+        "\n{ingresses} Ingress{}, {annotations} annotation{}{levels}\n{found}",
+        if *ingresses == 1 { "" } else { "es" },
+        if *annotations == 1 { "" } else { "s" }
+    );
     text
 }

@@ -30,6 +30,9 @@ pub struct ExplainArgs {
     /// A header of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "'NAME: VALUE'")]
     headers: Vec<String>,
+    /// Take it that every Service that an Ingress names is there, as `run --demo-backends` does
+    #[arg(long)]
+    demo_backends: bool,
     /// The address from which the request comes
     #[arg(long, value_name = "ADDRESS", default_value = "192.0.2.1")]
     from: std::net::IpAddr,
@@ -107,7 +110,14 @@ pub fn explain(args: &ExplainArgs, terminal: &Terminal) -> anyhow::Result<ExitCo
         }
     };
     let (_, mut catalog) = args.input.load();
-    let translation = catalog.translate(&args.input.options());
+    let mut options = args.input.options();
+    if args.demo_backends {
+        let (snapshot, _) = catalog.snapshot();
+        for name in ingress_wasm_translate::referenced_backends(&snapshot, &options) {
+            options.backends.entry(name).or_default();
+        }
+    }
+    let translation = catalog.translate(&options);
     terminal.diagnostics(&translation.diagnostics, args.input.verbose);
     let matching: Vec<(String, PathMatching)> =
         translation.config.hosts.iter().map(|host| (host.name.clone(), host.path_matching)).collect();
@@ -175,7 +185,9 @@ fn explanation(
     let connection = Connection { scheme: request.scheme, port: request.port, peer: peer.as_bytes() };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    let view = RequestView { headers: &lines, connection, now_ms, random: now.as_nanos() };
+    // The same request is explained in the same words each time.
+    let random = 0x0123_4567_89ab_cdef_0123_4567_89ab_cdef;
+    let view = RequestView { headers: &lines, connection, now_ms, random };
     let path = parse_target(view.target()).map(|target| target.path.into_owned()).unwrap_or_default();
     let host = router::find_host(table, view.authority()).map(|(host, how)| {
         let name = host.name.to_string();
@@ -225,7 +237,10 @@ fn candidate_explanation(
     let won = winner.filter(|(winner, _)| std::ptr::eq(*winner, rule)).map(|(_, how)| how);
     let reason = match (won, candidate.matches) {
         (Some(PathMatch::Exact), _) => "wins: it is exactly this path".to_owned(),
-        (Some(PathMatch::Prefix), _) => "wins: the longest prefix".to_owned(),
+        (Some(PathMatch::Prefix), true) => "wins: the longest prefix".to_owned(),
+        (Some(PathMatch::Prefix), false) => {
+            "refuses: its expression is broken, and the path begins like it".to_owned()
+        }
         (Some(PathMatch::MissingSlash), _) => {
             "wins: redirects to the path with a slash, as nginx does".to_owned()
         }

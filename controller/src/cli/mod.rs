@@ -22,7 +22,7 @@ use crate::terminal::Terminal;
 
 /// Kubernetes Ingress manifests, nginx annotations included, served by Envoy
 #[derive(Debug, Parser)]
-#[command(name = "ingress-wasm", version = version(), max_term_width = 100, disable_help_subcommand = true)]
+#[command(name = "ingress-wasm", version = version(), max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -131,6 +131,7 @@ impl InputArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let terminal = Terminal::new(cli.color);
+    terminal.take_log();
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, &terminal),
         Command::Translate(args) => translate::translate(&args, &terminal),

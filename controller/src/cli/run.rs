@@ -22,7 +22,7 @@ use crate::catalog::Catalog;
 use crate::envoy::{Admin, Bind};
 use crate::files::FileSet;
 use crate::local::{Local, NotLive, Settings};
-use crate::supervisor::{self, Level, LogLine, State};
+use crate::supervisor::{self, Level, LogLine};
 use crate::terminal::{Style, Terminal, count};
 use crate::watch::FileWatch;
 use crate::xds::XdsEvent;
@@ -172,7 +172,6 @@ impl Site {
             .context("Envoy does not serve the first configuration")?;
         self.say_ready(local)?;
         let mut served = first;
-        let mut state = local.state();
         loop {
             tokio::select! {
                 () = watch.changed(QUIET) => {
@@ -180,10 +179,6 @@ impl Site {
                     watch.follow(&self.files.directories());
                 }
                 Some(event) = events.recv() => self.say_event(&event),
-                Ok(()) = state.changed() => {
-                    let state = state.borrow_and_update().clone();
-                    self.say_state(&state);
-                }
             }
         }
     }
@@ -255,17 +250,6 @@ impl Site {
                 "{}: Envoy refused {resources}: {}; the last good configuration goes on serving",
                 terminal.paint(Style::Red, "error"),
                 rejection.message
-            ));
-        }
-    }
-
-    fn say_state(&self, state: &State) {
-        if let State::Pausing { reason, pause } = state {
-            let terminal = &self.terminal;
-            terminal.line(&format!(
-                "{}: Envoy ended ({reason}); it is started again in {} ms",
-                terminal.paint(Style::Yellow, "warning"),
-                pause.as_millis()
             ));
         }
     }

@@ -22,17 +22,6 @@ pub const DEFAULT_CERTIFICATE: &str = "default-certificate";
 /// The cluster that reaches the xDS server.
 pub const XDS_CLUSTER: &str = "ingress-wasm-xds";
 
-/// Private header: the cluster that the filter chose.
-pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
-
-/// Private header: the route profile that the filter chose.
-pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
-
-/// Private header: scheme, port and peer address of the connection, told by the listener.
-pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
-
-/// In the answer to a probe: the generation of the configuration that the worker serves.
-pub const GENERATION_HEADER: &str = "x-ingress-wasm-generation";
-
-/// In the answer to a probe: a random name of the worker's VM.
-pub const VM_HEADER: &str = "x-ingress-wasm-vm";
+pub use ingress_wasm::decision::{
+    CLUSTER_HEADER, CONNECTION_HEADER, GENERATION_HEADER, PROFILE_HEADER, VM_HEADER,
+};

@@ -219,7 +219,7 @@ impl<'a> Decoder<'a> {
             }
             Known::Slip(slip) => {
                 let line = node.get("kind").map_or(node.line, |(line, _)| line);
-                let what = format!("unknown kind; did you mean `{slip}`");
+                let what = format!("unknown kind; did you mean `{slip}`?");
                 self.nameless("kind-unknown", line, "kind", kind, &what, format!("write `kind: {slip}`"));
             }
         }

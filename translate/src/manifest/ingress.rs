@@ -176,7 +176,7 @@ fn path_type(at: &At<'_>, v1: bool, faults: &mut Faults<'_>) -> Option<PathType>
         "ImplementationSpecific" => PathType::ImplementationSpecific,
         _ => {
             let what = match near_miss(&text, &["Exact", "Prefix", "ImplementationSpecific"]) {
-                Some(meant) => format!("there is no such path type; did you mean `{meant}`"),
+                Some(meant) => format!("there is no such path type; did you mean `{meant}`?"),
                 None => "there is no such path type".to_owned(),
             };
             faults.error("path-type-invalid", &field, &what, CHOICE);
