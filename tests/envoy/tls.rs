@@ -16,13 +16,13 @@ fn web() -> [Backend; 1] {
     [Backend::new("web", 1)]
 }
 
-/// An Ingress for this host with a `tls` section that names a Secret.
+/// An Ingress for this host with a `tls` section that names a Secret; plain HTTP is served as well.
 fn ingress(name: &str, host: &str, secret: &str) -> String {
     format!(
         "---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
-metadata: {{name: {name}}}
+metadata: {{name: {name}, annotations: {{nginx.ingress.kubernetes.io/ssl-redirect: 'false'}}}}
 spec:
   ingressClassName: nginx
   tls: [{{hosts: ['{host}'], secretName: {secret}}}]
