@@ -17,6 +17,8 @@ pub struct FileWatch {
     watcher: Option<RecommendedWatcher>,
     directories: BTreeSet<PathBuf>,
     events: mpsc::Receiver<()>,
+    /// An event was taken from the channel and not told yet.
+    pending: bool,
     /// Keeps the channel open where there is no watcher.
     _sender: mpsc::Sender<()>,
 }
@@ -33,8 +35,13 @@ impl FileWatch {
                 let _ = wake.try_send(());
             }
         });
-        let mut watch =
-            FileWatch { watcher: watcher.ok(), directories: BTreeSet::new(), events, _sender: sender };
+        let mut watch = FileWatch {
+            watcher: watcher.ok(),
+            directories: BTreeSet::new(),
+            events,
+            pending: false,
+            _sender: sender,
+        };
         watch.follow(directories);
         watch
     }
@@ -49,11 +56,37 @@ impl FileWatch {
         }
     }
 
-    /// Waits until something may have changed and has then been quiet for a while, or a period is over.
+    /// Waits until something may have changed and has then been quiet for a while, or a period is over. The
+    /// wait may be given up and begun again at any time without losing a change.
     pub async fn changed(&mut self, quiet: Duration) {
-        if tokio::time::timeout(PERIOD, self.events.recv()).await.is_err() {
-            return;
+        if !self.pending {
+            if tokio::time::timeout(PERIOD, self.events.recv()).await.is_err() {
+                return;
+            }
+            self.pending = true;
         }
         while tokio::time::timeout(quiet, self.events.recv()).await.is_ok() {}
+        self.pending = false;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wait that is given up while it looks for quiet, as in a `select!` where something else happens.
+    #[tokio::test]
+    async fn a_change_outlives_a_wait_that_is_given_up() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let mut watch = FileWatch::start(&BTreeSet::from([directory.path().to_owned()]));
+        std::fs::write(directory.path().join("a.yaml"), "a").expect("writes");
+        let endless_quiet = Duration::from_secs(3600);
+        while !watch.pending {
+            let _ = tokio::time::timeout(Duration::from_millis(20), watch.changed(endless_quiet)).await;
+        }
+        let began = std::time::Instant::now();
+        watch.changed(Duration::from_millis(1)).await;
+        assert!(began.elapsed() < PERIOD, "told only by the period");
+        assert!(!watch.pending);
     }
 }
