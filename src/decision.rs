@@ -13,6 +13,9 @@ pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
 /// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection.
 pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
 
+/// All headers that only listener, filter and routes may write.
+pub const PRIVATE_HEADERS: [&str; 3] = [CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER];
+
 /// In the answer to a probe: the generation of the configuration that the worker serves.
 pub const GENERATION_HEADER: &str = "x-ingress-wasm-generation";
 /// In the answer to a probe: a random name of the worker's VM.
@@ -107,6 +110,55 @@ pub enum Decision<'a> {
     Forward(Forward<'a>),
     /// It is answered here.
     Reply(Reply<'a>),
+    /// A service is asked first. Its answer goes to [`crate::policy::resume`], which decides.
+    Ask(Callout<'a>),
+}
+
+/// A request of the filter's own to a service, while the client's waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Callout<'a> {
+    /// The Envoy cluster.
+    pub cluster: Cow<'a, str>,
+    /// All header lines, Envoy's pseudo headers (`:method`, `:path`, `:authority`) included.
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, [u8]>)>,
+    /// How long an answer may take, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// What a service that was asked came to say.
+#[derive(Debug, Clone, Copy)]
+pub enum CalloutAnswer<'a> {
+    /// Its answer.
+    Answered {
+        /// All header lines in order, `:status` included.
+        headers: &'a [HeaderLine<'a>],
+        /// The body.
+        body: &'a [u8],
+    },
+    /// It could not be asked, or did not answer in time.
+    Unreachable,
+}
+
+impl<'a> CalloutAnswer<'a> {
+    /// The HTTP status; none where the service could not be reached.
+    pub fn status(&self) -> Option<u16> {
+        let CalloutAnswer::Answered { headers, .. } = self else { return None };
+        status_of(headers)
+    }
+
+    /// The header lines; empty where the service could not be reached.
+    pub fn headers(&self) -> &'a [HeaderLine<'a>] {
+        match self {
+            CalloutAnswer::Answered { headers, .. } => headers,
+            CalloutAnswer::Unreachable => &[],
+        }
+    }
+}
+
+/// The status among the headers of an answer.
+pub fn status_of(headers: &[HeaderLine<'_>]) -> Option<u16> {
+    let line = headers.iter().find(|(name, _)| *name == b":status")?.1;
+    std::str::from_utf8(line).ok()?.parse().ok()
 }
 
 /// A request that goes to a backend.
@@ -116,9 +168,25 @@ pub struct Forward<'a> {
     pub edits: Vec<Edit<'a>>,
     /// Largest body in bytes. A streamed body that turns out larger is answered 413.
     pub max_body_bytes: Option<u64>,
+    /// What to do instead where the answer is an error.
+    pub on_error: Option<Box<ErrorPlan>>,
     /// Replacements in headers of the answer, before `on_response`.
     pub answer_rewrite: Option<AnswerPlan>,
     /// Changes to the headers of the answer, in order.
+    pub on_response: Vec<Edit<'static>>,
+}
+
+/// What is done where the answer of a backend, or the one that Envoy gives in its place, is an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorPlan {
+    /// The statuses that are replaced.
+    pub statuses: Rc<[u16]>,
+    /// Errors that come from a backend stay; only those that Envoy gives in its place are replaced.
+    pub keep_backend_errors: bool,
+    /// The service that answers instead; none: the page of nginx for 404. The status is still to be put in, see
+    /// [`crate::policy::ask_for_error_page`].
+    pub callout: Option<Callout<'static>>,
+    /// Changes to the headers of the answer that is given instead.
     pub on_response: Vec<Edit<'static>>,
 }
 

@@ -102,6 +102,8 @@ fn run(table: &RoutingTable, case: &Case, state: &mut State) -> Outcome {
                 reply.headers.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
             Outcome { status: Some(reply.status), forwarded: Vec::new(), answer: shown(&lines) }
         }
+        // No case asks a service.
+        Decision::Ask(callout) => panic!("{callout:?}"),
     }
 }
 

@@ -56,5 +56,8 @@ fuzz_target!(|bytes: &[u8]| {
             assert!((200..600).contains(&reply.status));
             reply.headers.iter().for_each(|header| assert!(!breaks(&header.1), "{header:?}"));
         }
+        Decision::Ask(callout) => {
+            callout.headers.iter().for_each(|header| assert!(!breaks(&header.1), "{header:?}"));
+        }
     });
 });

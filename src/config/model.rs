@@ -222,6 +222,14 @@ pub enum Action {
         #[serde(default, skip_serializing_if = "String::is_empty")]
         service: String,
     },
+    /// Proxied to another Service, since the one of the rule has no endpoints (`default-backend`). It is told
+    /// so as in `ErrorPages`, with the X-Code 503, but for X-Original-URI and the path, which stays.
+    StandIn {
+        /// Name of the Envoy cluster of the Service that answers.
+        cluster: String,
+        /// The Service without endpoints, `namespace/name:port`.
+        service: String,
+    },
     /// Answered with a status of the filter's own: 404 where nothing is configured, 503 where the
     /// backend is missing.
     Respond {
@@ -265,6 +273,9 @@ pub struct PolicySet {
     /// `proxy-add-original-uri-header`, and what releases of the time of extensions/v1beta1 always did).
     #[serde(default, skip_serializing_if = "is_default")]
     pub original_uri_header: bool,
+    /// Errors that a Service answers instead (`custom-http-errors`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_pages: Option<ErrorPages>,
     /// Edits to what the backend receives, after those of `Global`. Values may hold nginx variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub request_headers: Vec<HeaderEdit>,
@@ -298,6 +309,24 @@ pub struct BasicAuth {
     pub realm: String,
     /// Key in `PluginConfig.credentials`.
     pub credentials: String,
+}
+
+/// Errors that a Service answers instead (`custom-http-errors`). It is asked for `/` with the query, method and
+/// headers of the request, and told of the error in X-Code, X-Format, X-Original-URI, X-Namespace,
+/// X-Ingress-Name, X-Service-Name and X-Service-Port; the client gets its status.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ErrorPages {
+    /// The statuses, 300 to 599.
+    pub statuses: Vec<u16>,
+    /// Name of the Envoy cluster of the Service. Absent: a page with the status 404.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<String>,
+    /// Errors that come from the backend stay; only those made by the proxy are replaced
+    /// (`disable-proxy-intercept-errors`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub keep_backend_errors: bool,
 }
 
 /// A redirect of every request (`permanent-redirect`, `temporal-redirect`). Path and query of the request

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Alias, BasicAuth, Credentials, Forwarded, Global, HeaderEdit, Host, PathMatching, PathType,
-    PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
+    Action, Alias, BasicAuth, Credentials, ErrorPages, Forwarded, Global, HeaderEdit, Host, PathMatching,
+    PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
 };
 
 /// What can be read from JSON.
@@ -210,6 +210,7 @@ read_struct!(PolicySet {
     tls_redirect: "tlsRedirect" or None,
     rewrite: "rewrite" or None,
     original_uri_header: "originalUriHeader" or false,
+    error_pages: "errorPages" or None,
     request_headers: "requestHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
     location_rewrite: "locationRewrite" or None,
@@ -219,6 +220,12 @@ read_struct!(PolicySet {
 });
 
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
+
+read_struct!(ErrorPages {
+    statuses: "statuses",
+    cluster: "cluster" or None,
+    keep_backend_errors: "keepBackendErrors" or false,
+});
 
 read_struct!(Redirect { url: "url", status: "status" });
 
@@ -231,6 +238,7 @@ read_struct!(TlsRedirect {
 
 read_enum!(Action {
     "forward" => Forward { cluster: "cluster", service: "service" or String::new() },
+    "standIn" => StandIn { cluster: "cluster", service: "service" },
     "respond" => Respond { status: "status", reason: "reason" or String::new() },
 });
 

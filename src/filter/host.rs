@@ -7,6 +7,11 @@
 #![allow(unsafe_code)]
 
 use std::ptr::null_mut;
+use std::time::Duration;
+
+use proxy_wasm::hostcalls::dispatch_http_call;
+
+use crate::decision::Callout;
 
 /// Which list of headers.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +21,8 @@ pub enum Map {
     Request = 0,
     /// Of the answer.
     Response = 2,
+    /// Of the answer to a callout.
+    Callout = 6,
 }
 
 /// A status other than Ok; its number in the ABI.
@@ -26,6 +33,14 @@ pub struct HostError(pub i32);
 unsafe extern "C" {
     fn proxy_get_header_map_pairs(map: i32, data: *mut *mut u8, size: *mut usize) -> i32;
     fn proxy_set_header_map_pairs(map: i32, data: *const u8, size: usize) -> i32;
+    fn proxy_get_buffer_bytes(
+        buffer: i32,
+        start: usize,
+        most: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> i32;
+    fn proxy_continue_stream(stream: i32) -> i32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> i32;
     fn proxy_send_local_response(
         status: u32,
@@ -82,6 +97,32 @@ pub fn send_local_response(code: u16, details: &str, headers: &[u8], body: &[u8]
             NO_GRPC_STATUS,
         )
     })
+}
+
+/// The body of the answer to a callout.
+pub fn callout_body(size: usize) -> Result<Vec<u8>, HostError> {
+    const CALLOUT_BODY: i32 = 4;
+    // SAFETY: as in `headers`.
+    returned(|data, read| unsafe { proxy_get_buffer_bytes(CALLOUT_BODY, 0, size, data, read) })
+}
+
+/// Lets a request go on that was paused.
+pub fn continue_request() -> Result<(), HostError> {
+    const REQUEST: i32 = 0;
+    // SAFETY: no memory is handed over.
+    status(unsafe { proxy_continue_stream(REQUEST) })
+}
+
+/// Asks a service; its answer comes to `on_http_call_response`. Fails where there is no such cluster.
+pub fn call(callout: &Callout<'_>) -> Result<(), HostError> {
+    // SAFETY: the SDK takes text and only copies its bytes; header values of clients need not be UTF-8. Its own
+    // call is used since it alone leads the answer back to this context.
+    let text = |bytes| unsafe { std::str::from_utf8_unchecked(bytes) };
+    let headers = callout.headers.iter().map(|(name, value)| (&**name, text(&**value))).collect();
+    let timeout = Duration::from_millis(u64::from(callout.timeout_ms));
+    dispatch_http_call(&callout.cluster, headers, None, Vec::new(), timeout)
+        .map(drop)
+        .map_err(|status| HostError(status as i32))
 }
 
 /// Has Envoy look the route up again: since 1.33 it does not do so by itself when headers change.

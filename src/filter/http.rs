@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use log::error;
+use log::{error, warn};
 use proxy_wasm::traits::{Context, HttpContext};
 use proxy_wasm::types::Action;
 
@@ -12,10 +12,10 @@ use super::header_map;
 use super::host::{self, HostError, Map};
 use super::root::Shared;
 use crate::decision::{
-    AnswerPlan, CONNECTION_HEADER, Connection, Decision, Edit, Forward, GENERATION_HEADER, HeaderLine, Reply,
-    RequestView, Scheme, VM_HEADER, apply_edits,
+    AnswerPlan, CONNECTION_HEADER, CalloutAnswer, Connection, Decision, Edit, ErrorPlan, Forward,
+    GENERATION_HEADER, HeaderLine, Reply, RequestView, Scheme, VM_HEADER, apply_edits, status_of,
 };
-use crate::policy::{decide, page, rewrite_answer};
+use crate::policy::{ask_for_error_page, decide, error_page, page, resume, rewrite_answer};
 
 /// The context of one request.
 pub struct Http {
@@ -27,7 +27,22 @@ pub struct Http {
     answer_rewrite: Option<AnswerPlan>,
     /// What the answer gets.
     on_response: Vec<Edit<'static>>,
+    /// What to do instead where the answer is an error.
+    on_error: Option<Box<ErrorPlan>>,
+    /// What goes on when the service that was asked has answered.
+    waiting: Option<Waiting>,
 }
+
+/// A request or an answer that waits for a service.
+enum Waiting {
+    /// The request is not decided yet. Time and random bits are those of its first decision.
+    Request { now_ms: u64, random: u128 },
+    /// The answer is an error that is replaced.
+    Response(Box<ErrorPlan>),
+}
+
+/// Envoy's word for an answer that a backend gave (`%RESPONSE_CODE_DETAILS%`).
+const FROM_BACKEND: &[u8] = b"via_upstream";
 
 /// How a request reached the filter.
 enum Origin<'a> {
@@ -39,10 +54,33 @@ enum Origin<'a> {
 
 impl Http {
     pub fn new(shared: Option<Rc<Shared>>) -> Self {
-        Http { shared, body_left: None, answer_rewrite: None, on_response: Vec::new() }
+        Http {
+            shared,
+            body_left: None,
+            answer_rewrite: None,
+            on_response: Vec::new(),
+            on_error: None,
+            waiting: None,
+        }
     }
 
     fn request_headers(&mut self, shared: &Shared) -> Result<Action, HostError> {
+        let now_ms = if shared.table.needs_clock() { now_ms() } else { 0 };
+        let random = {
+            let mut random = shared.random.borrow_mut();
+            (u128::from(random.next()) << 64) | u128::from(random.next())
+        };
+        self.decide(shared, now_ms, random, None)
+    }
+
+    /// Decides the request, with the answer of a service if one was asked, and carries the decision out.
+    fn decide(
+        &mut self,
+        shared: &Shared,
+        now_ms: u64,
+        random: u128,
+        answer: Option<CalloutAnswer<'_>>,
+    ) -> Result<Action, HostError> {
         let bytes = host::headers(Map::Request)?;
         let headers = header_map::decode(&bytes).unwrap_or_default();
         let properties = if shared.table.connection_header { None } else { Some(connection_properties()) };
@@ -51,24 +89,39 @@ impl Http {
             Some((scheme, port, peer)) => Origin::Client(Connection { scheme: *scheme, port: *port, peer }),
         };
         let Origin::Client(connection) = origin else { return probe(shared) };
-        let now_ms = if shared.table.needs_clock() { now_ms() } else { 0 };
-        let random = {
-            let mut random = shared.random.borrow_mut();
-            (u128::from(random.next()) << 64) | u128::from(random.next())
-        };
         let request = RequestView { headers: &headers, connection, now_ms, random };
-        let decision = decide(&shared.table, &request, &mut shared.state.borrow_mut());
+        let unreachable = CalloutAnswer::Unreachable;
+        let mut decision = match &answer {
+            None => decide(&shared.table, &request, &mut shared.state.borrow_mut()),
+            Some(answer) => resume(&shared.table, &request, answer, &mut shared.state.borrow_mut()),
+        };
+        if let Decision::Ask(callout) = &decision {
+            match host::call(callout) {
+                Ok(()) => {
+                    self.waiting = Some(Waiting::Request { now_ms, random });
+                    return Ok(Action::Pause);
+                }
+                Err(HostError(status)) => {
+                    warn!("{} could not be asked: status {status}", callout.cluster);
+                    let state = &mut shared.state.borrow_mut();
+                    decision = resume(&shared.table, &request, &unreachable, state);
+                }
+            }
+        }
         self.apply(&headers, decision)
     }
 
     fn apply(&mut self, headers: &[HeaderLine<'_>], decision: Decision<'_>) -> Result<Action, HostError> {
         match decision {
-            Decision::Forward(Forward { edits, answer_rewrite, on_response, max_body_bytes }) => {
+            // Nobody is asked twice.
+            Decision::Ask(_) => Err(HostError(-1)),
+            Decision::Forward(Forward { edits, on_error, answer_rewrite, on_response, max_body_bytes }) => {
                 host::set_headers(Map::Request, &header_map::encode(&apply_edits(headers, &edits)))?;
                 host::clear_route_cache()?;
                 self.body_left = max_body_bytes;
                 self.answer_rewrite = answer_rewrite;
                 self.on_response = on_response;
+                self.on_error = on_error;
                 Ok(Action::Continue)
             }
             Decision::Reply(reply) => {
@@ -79,19 +132,45 @@ impl Http {
     }
 }
 
-impl Context for Http {}
+impl Context for Http {
+    /// A service that was asked has answered; without headers it has not.
+    fn on_http_call_response(&mut self, _: u32, headers: usize, body: usize, _: usize) {
+        let (Some(waiting), Some(shared)) = (self.waiting.take(), self.shared.clone()) else { return };
+        let bytes = if headers > 0 { host::headers(Map::Callout).unwrap_or_default() } else { Vec::new() };
+        let lines = header_map::decode(&bytes).unwrap_or_default();
+        let answered = |body| match lines.as_slice() {
+            [] => CalloutAnswer::Unreachable,
+            headers => CalloutAnswer::Answered { headers, body },
+        };
+        match waiting {
+            Waiting::Request { now_ms, random } => {
+                let decided = self.decide(&shared, now_ms, random, Some(answered(&[])));
+                if or_refuse(decided) == Action::Continue {
+                    let _ = host::continue_request();
+                }
+            }
+            Waiting::Response(plan) => {
+                let body = if body > 0 { host::callout_body(body).unwrap_or_default() } else { Vec::new() };
+                let _ = send(&error_page(&plan, Some(&answered(&body))));
+            }
+        }
+    }
+}
+
+/// Nothing is let through that was not decided.
+fn or_refuse(decided: Result<Action, HostError>) -> Action {
+    decided.unwrap_or_else(|HostError(status)| {
+        error!("a host call failed with status {status}: the request is refused");
+        let _ = send(&page(500, "host_call"));
+        Action::Pause
+    })
+}
 
 impl HttpContext for Http {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        let decided = match self.shared.clone() {
+        or_refuse(match self.shared.clone() {
             Some(shared) => self.request_headers(&shared),
             None => send(&page(503, "not_configured")).map(|()| Action::Pause),
-        };
-        decided.unwrap_or_else(|HostError(status)| {
-            // Nothing is let through that was not decided.
-            error!("a host call failed with status {status}: the request is refused");
-            let _ = send(&page(500, "host_call"));
-            Action::Pause
         })
     }
 
@@ -112,12 +191,20 @@ impl HttpContext for Http {
 
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         let plan = self.answer_rewrite.take();
-        if self.on_response.is_empty() && plan.is_none() {
+        let on_error = self.on_error.take();
+        if self.on_response.is_empty() && plan.is_none() && on_error.is_none() {
             return Action::Continue;
         }
         let edits = std::mem::take(&mut self.on_response);
+        let mut replaced = false;
         let edited = host::headers(Map::Response).and_then(|bytes| {
             let mut headers = header_map::decode(&bytes).unwrap_or_default();
+            if let Some(on_error) = on_error {
+                replaced = self.replace_error(on_error, &headers)?;
+                if replaced {
+                    return Ok(());
+                }
+            }
             let rewritten = plan.map(|plan| rewrite_answer(&plan, &headers));
             if let Some(lines) = &rewritten {
                 headers = lines.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -127,7 +214,29 @@ impl HttpContext for Http {
         if let Err(HostError(status)) = edited {
             error!("the headers of an answer were not edited: a host call failed with status {status}");
         }
-        Action::Continue
+        if replaced { Action::Pause } else { Action::Continue }
+    }
+}
+
+impl Http {
+    /// Replaces an answer that is an error, or asks the service that does; says whether.
+    fn replace_error(
+        &mut self,
+        mut plan: Box<ErrorPlan>,
+        headers: &[HeaderLine<'_>],
+    ) -> Result<bool, HostError> {
+        let status = status_of(headers).filter(|status| plan.statuses.contains(status));
+        let Some(status) = status else { return Ok(false) };
+        let from_backend = || matches!(host::property("response\0code_details").as_deref(), Ok(FROM_BACKEND));
+        if plan.keep_backend_errors && from_backend() {
+            return Ok(false);
+        }
+        match ask_for_error_page(&mut plan, status) {
+            None => send(&error_page(&plan, None))?,
+            Some(callout) if host::call(&callout).is_ok() => self.waiting = Some(Waiting::Response(plan)),
+            Some(_) => send(&error_page(&plan, Some(&CalloutAnswer::Unreachable)))?,
+        }
+        Ok(true)
     }
 }
 

@@ -121,6 +121,29 @@ pub fn request_edits<'a>(
     cluster: &'a str,
     facts: &Facts<'a>,
 ) -> Vec<Edit<'a>> {
+    let mut edits = standard_edits(table, facts);
+    if policies.basic_auth.is_some() {
+        // The password was for the gateway. What a user configures below may set another.
+        edits.push(Edit::Remove(Cow::Borrowed("authorization")));
+    }
+    if policies.original_uri_header {
+        edits.push(Edit::Set(Cow::Borrowed("x-original-uri"), Cow::Borrowed(facts.request.target())));
+    }
+    let configured = table.request_headers.iter().chain(&policies.request_headers);
+    edits.extend(configured.map(|edit| edit.render(facts)).filter(|edit| !takes_host_away(edit)));
+    choose(cluster, policies.route_profile.as_deref().unwrap_or_default(), &mut edits);
+    edits
+}
+
+/// Chooses cluster and route of a request. An empty profile stands for the default route.
+pub fn choose<'a>(cluster: &'a str, profile: &'a str, edits: &mut Vec<Edit<'a>>) {
+    edits.push(Edit::Set(Cow::Borrowed(CLUSTER_HEADER), Cow::Borrowed(cluster.as_bytes())));
+    edits.push(Edit::Set(Cow::Borrowed(PROFILE_HEADER), Cow::Borrowed(profile.as_bytes())));
+}
+
+/// The edits that every request gets, whatever its rule: what a client must not send goes, and the backend is
+/// told of the client.
+pub fn standard_edits<'a>(table: &'a RoutingTable, facts: &Facts<'a>) -> Vec<Edit<'a>> {
     let request = facts.request;
     let client = &facts.client;
     let set = |name: &'static str, value: Cow<'a, [u8]>| Edit::Set(Cow::Borrowed(name), value);
@@ -149,18 +172,6 @@ pub fn request_edits<'a>(
         // https://httpoxy.org: many CGI programs take this header for their HTTP_PROXY variable.
         Edit::Remove(Cow::Borrowed("proxy")),
     ]);
-    if policies.basic_auth.is_some() {
-        // The password was for the gateway. What a user configures below may set another.
-        edits.push(Edit::Remove(Cow::Borrowed("authorization")));
-    }
-    if policies.original_uri_header {
-        edits.push(set("x-original-uri", Cow::Borrowed(request.target())));
-    }
-    let configured = table.request_headers.iter().chain(&policies.request_headers);
-    edits.extend(configured.map(|edit| edit.render(facts)).filter(|edit| !takes_host_away(edit)));
-    let profile = policies.route_profile.as_deref().unwrap_or_default();
-    edits.push(set(CLUSTER_HEADER, Cow::Borrowed(cluster.as_bytes())));
-    edits.push(set(PROFILE_HEADER, Cow::Borrowed(profile.as_bytes())));
     edits
 }
 

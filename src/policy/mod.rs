@@ -9,6 +9,7 @@
 mod answer;
 mod basic_auth;
 mod client;
+mod error_pages;
 mod headers;
 mod redirect;
 mod reply;
@@ -25,12 +26,13 @@ use std::borrow::Cow;
 pub use answer::rewrite_answer;
 pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress, Network};
+pub use error_pages::{ask_for_error_page, error_page};
 pub use headers::{HeaderTemplate, InvalidHeader};
 pub use reply::page;
 use rewrite::Rewritten;
 pub use template::{Template, UnknownVariable};
 
-use crate::decision::{Decision, Edit, Forward, Reply, RequestView};
+use crate::decision::{CalloutAnswer, Decision, Edit, Forward, Reply, RequestView};
 use crate::password::VerifiedCache;
 use crate::router::path::{Target, parse_target};
 use crate::router::{
@@ -64,6 +66,8 @@ pub struct Facts<'a> {
     pub client: Client<'a>,
     /// The rule; none where the host or the path is unknown.
     pub selected: Option<Selected<'a>>,
+    /// What the service said that was asked about the request; none where none was asked yet.
+    pub answer: Option<&'a CalloutAnswer<'a>>,
 }
 
 impl Facts<'_> {
@@ -81,17 +85,52 @@ impl Facts<'_> {
 
 /// Decides a request.
 pub fn decide<'a>(table: &'a RoutingTable, request: &'a RequestView<'a>, state: &mut State) -> Decision<'a> {
+    decide_with(table, request, None, state)
+}
+
+/// Decides a request about which a service was asked, now that it has answered. Table and request, time and
+/// random bits included, have to be those of the decision that asked: what was decided before is not carried
+/// along but decided again, since that is cheap beside a call.
+pub fn resume<'a>(
+    table: &'a RoutingTable,
+    request: &'a RequestView<'a>,
+    answer: &'a CalloutAnswer<'a>,
+    state: &mut State,
+) -> Decision<'a> {
+    decide_with(table, request, Some(answer), state)
+}
+
+fn decide_with<'a>(
+    table: &'a RoutingTable,
+    request: &'a RequestView<'a>,
+    service: Option<&'a CalloutAnswer<'a>>,
+    state: &mut State,
+) -> Decision<'a> {
     let client = table.client.resolve(request);
     if request.header(":authority").is_some_and(|host| !router::is_valid_host(host)) {
-        let facts = Facts { request, path: Cow::Borrowed(b"/"), query: None, client, selected: None };
+        let facts = Facts {
+            request,
+            path: Cow::Borrowed(b"/"),
+            query: None,
+            client,
+            selected: None,
+            answer: service,
+        };
         return answer(table, &facts, None, page(400, "invalid_host"));
     }
     let Ok(Target { path, query }) = parse_target(request.target()) else {
-        let facts = Facts { request, path: Cow::Borrowed(b"/"), query: None, client, selected: None };
+        let facts = Facts {
+            request,
+            path: Cow::Borrowed(b"/"),
+            query: None,
+            client,
+            selected: None,
+            answer: service,
+        };
         return answer(table, &facts, None, page(400, "invalid_path"));
     };
     let selection = router::select(table, request.authority(), &path, &mut state.scratch);
-    let mut facts = Facts { request, path, query, client, selected: None };
+    let mut facts = Facts { request, path, query, client, selected: None, answer: service };
     let host = match &selection {
         Selection::UnknownHost => None,
         Selection::NoRule(host) | Selection::LimitExceeded(host) => Some(*host),
@@ -148,7 +187,7 @@ fn decide_rule<'a>(
         let location = redirect::with_slash(&facts, &selected.rule.path, policies.relative_redirects);
         return answer(table, &facts, None, reply::redirect(301, location, "missing_slash"));
     }
-    let refuse = |reply| answer(table, &facts, Some(policies), reply);
+    let refuse = |reply| refuse(table, &facts, policies, reply);
     if policies
         .max_body_bytes
         .is_some_and(|most| declared_length(request).is_some_and(|length| length > most))
@@ -180,11 +219,15 @@ fn decide_rule<'a>(
     {
         return refuse(reply);
     }
-    let cluster = match &selected.rule.action {
-        CompiledAction::Forward { cluster, .. } => cluster,
+    let (cluster, stands_in) = match &selected.rule.action {
+        CompiledAction::Forward { cluster, .. } => (cluster, false),
+        CompiledAction::StandIn { cluster, .. } => (cluster, true),
         CompiledAction::Respond { status, .. } => return refuse(page(*status, "respond")),
     };
     let mut edits = headers::request_edits(table, policies, cluster, &facts);
+    if stands_in {
+        error_pages::tell_stand_in(&facts, &mut edits);
+    }
     if let Some((target, forwarded_prefix)) = path {
         edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(target)));
         edits.extend(forwarded_prefix.map(|prefix| Edit::Set(Cow::Borrowed("x-forwarded-prefix"), prefix)));
@@ -192,7 +235,28 @@ fn decide_rule<'a>(
     let on_response = headers::response_edits(table, Some(policies), &facts);
     let on_response = on_response.into_iter().map(Edit::into_owned).collect();
     let answer_rewrite = answer::plan(policies, &facts);
-    Decision::Forward(Forward { edits, on_response, answer_rewrite, max_body_bytes: policies.max_body_bytes })
+    let on_error = error_pages::plan(table, policies, &facts);
+    Decision::Forward(Forward {
+        edits,
+        on_error,
+        on_response,
+        answer_rewrite,
+        max_body_bytes: policies.max_body_bytes,
+    })
+}
+
+/// An answer of the filter's own to a request that has a rule; where it is an error that a Service answers
+/// instead, the request goes there.
+fn refuse<'a>(
+    table: &'a RoutingTable,
+    facts: &Facts<'a>,
+    policies: &'a CompiledPolicies,
+    reply: Reply<'a>,
+) -> Decision<'a> {
+    match error_pages::instead_of(table, policies, facts, reply.status) {
+        Some(decision) => decision,
+        None => answer(table, facts, Some(policies), reply),
+    }
 }
 
 /// An answer of the filter's own, with the headers that every answer gets.

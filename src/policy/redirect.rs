@@ -110,6 +110,7 @@ mod tests {
                 let lines: Vec<_> = lines.map(|(n, v)| (n.as_bytes().to_vec(), v.to_vec())).collect();
                 (reply.status, lines)
             }
+            Decision::Ask(callout) => panic!("{callout:?}"),
         };
         let mut shown = status.to_string();
         for (name, value) in headers {

@@ -144,6 +144,7 @@ mod tests {
             query: parsed.query,
             client,
             selected: Some(selected),
+            answer: None,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match rewrite(compiled, &facts) {

@@ -310,8 +310,14 @@ mod tests {
         let request = RequestView { headers: &headers, connection, now_ms: 1_700_000_000_042, random: 0xabc };
         let client = ClientAddress::compile(&<_>::default()).expect("compiles").resolve(&request);
         let target = crate::router::path::parse_target(request.target()).expect("parses");
-        let facts =
-            Facts { request: &request, path: target.path, query: target.query, client, selected: None };
+        let facts = Facts {
+            request: &request,
+            path: target.path,
+            query: target.query,
+            client,
+            selected: None,
+            answer: None,
+        };
         let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         String::from_utf8_lossy(&template.render(&facts)).into_owned()
     }

@@ -59,6 +59,10 @@ fn decided(
             let lines = reply.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
             (reply.details, lines.collect())
         }
+        Decision::Ask(callout) => {
+            let lines = callout.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
+            ("ask", lines.collect())
+        }
     }
 }
 
@@ -131,7 +135,7 @@ fn limits_of_a_body_go_with_the_request() {
         let request = RequestView { headers: &headers, connection, now_ms: 0, random: 0 };
         match decide(&table, &request, &mut State::new([0; 32])) {
             Decision::Forward(forward) => assert_eq!(forward.max_body_bytes, most),
-            Decision::Reply(reply) => panic!("{most:?}: {reply:?}"),
+            other => panic!("{most:?}: {other:?}"),
         }
     }
 }

@@ -7,12 +7,12 @@ use std::rc::Rc;
 
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
-    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite,
-    CompiledRule, Fault, RoutingTable,
+    CompiledAction, CompiledBasicAuth, CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect,
+    CompiledRewrite, CompiledRule, Fault, RoutingTable,
 };
 use crate::config::{
-    Action, Alias, ConfigError, Credentials, Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect,
-    Replacement, Rewrite,
+    Action, Alias, ConfigError, Credentials, ErrorPages, Global, HeaderEdit, Host, PluginConfig, PolicySet,
+    Redirect, Replacement, Rewrite,
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
@@ -175,6 +175,7 @@ impl Compiler {
             tls_redirect,
             rewrite,
             original_uri_header,
+            error_pages,
             request_headers,
             response_headers,
             location_rewrite,
@@ -242,6 +243,13 @@ impl Compiler {
             tls_redirect,
             rewrite,
             original_uri_header,
+            error_pages: error_pages.map(|ErrorPages { statuses, cluster, keep_backend_errors }| {
+                CompiledErrorPages {
+                    statuses: statuses.into(),
+                    cluster: cluster.map(Into::into),
+                    keep_backend_errors,
+                }
+            }),
             request_headers: self.headers(&format!("{at}.requestHeaders"), request_headers)?,
             response_headers: self.headers(&format!("{at}.responseHeaders"), response_headers)?,
             answer_rewrite,
@@ -285,6 +293,9 @@ impl Compiler {
                 Action::Forward { cluster, service } => {
                     let service = (!service.is_empty()).then(|| service.into());
                     CompiledAction::Forward { cluster: cluster.into(), service }
+                }
+                Action::StandIn { cluster, service } => {
+                    CompiledAction::StandIn { cluster: cluster.into(), service: service.into() }
                 }
                 Action::Respond { status, reason } if (200..600).contains(&status) => {
                     CompiledAction::Respond { status, reason: reason.into() }

@@ -21,6 +21,6 @@ pub use hosts::{
 };
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
-    CompiledAction, CompiledBasicAuth, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite,
-    CompiledRule, Fault, RoutingTable,
+    CompiledAction, CompiledBasicAuth, CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect,
+    CompiledRewrite, CompiledRule, Fault, RoutingTable,
 };

@@ -131,6 +131,13 @@ pub enum CompiledAction {
         /// `namespace/name:port`, where the cluster's name is another: see [`CompiledAction::service`].
         service: Option<Box<str>>,
     },
+    /// Proxied to another Service, since that of the rule has no endpoints.
+    StandIn {
+        /// The Envoy cluster of the other.
+        cluster: Box<str>,
+        /// `namespace/name:port` of the Service without endpoints.
+        service: Box<str>,
+    },
     /// Answered with a status.
     Respond {
         /// The status.
@@ -141,10 +148,11 @@ pub enum CompiledAction {
 }
 
 impl CompiledAction {
-    /// The Service that requests go to, `namespace/name:port`.
+    /// The Service that the rule names, `namespace/name:port`.
     pub fn service(&self) -> Option<&str> {
         match self {
             CompiledAction::Forward { cluster, service } => Some(service.as_deref().unwrap_or(cluster)),
+            CompiledAction::StandIn { service, .. } => Some(service),
             CompiledAction::Respond { .. } => None,
         }
     }
@@ -169,6 +177,8 @@ pub struct CompiledPolicies {
     pub rewrite: Option<CompiledRewrite>,
     /// X-Original-URI is set.
     pub original_uri_header: bool,
+    /// Errors that a Service answers instead.
+    pub error_pages: Option<CompiledErrorPages>,
     /// Edits to the request.
     pub request_headers: Box<[HeaderTemplate]>,
     /// Edits to the answer.
@@ -177,6 +187,17 @@ pub struct CompiledPolicies {
     pub answer_rewrite: Option<Rc<AnswerRewrite>>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
+}
+
+/// See [`crate::config::ErrorPages`].
+#[derive(Debug)]
+pub struct CompiledErrorPages {
+    /// The statuses.
+    pub statuses: Rc<[u16]>,
+    /// The Envoy cluster.
+    pub cluster: Option<Box<str>>,
+    /// Errors of backends stay.
+    pub keep_backend_errors: bool,
 }
 
 /// See [`crate::config::Redirect`].

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ingress_wasm::config::{Action, Host, Rule};
+use ingress_wasm::config::{Action, Host, PolicySet, Rule};
 
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Ingress, IngressBackend, ObjectName, PortRef, Service, ServicePort, Snapshot};
@@ -35,11 +35,14 @@ impl<'s> Backends<'s> {
         Backends { snapshot, options, default_connect_timeout, clusters: BTreeMap::new() }
     }
 
-    /// The clusters that rules of these hosts name. What an older Ingress won or a rule for all paths covers
-    /// needs none.
-    pub fn finish(mut self, hosts: &[Host]) -> BTreeMap<String, Cluster> {
+    /// The clusters that rules of these hosts and their policies name. What an older Ingress won or a rule for
+    /// all paths covers needs none.
+    pub fn finish(mut self, hosts: &[Host], policies: &[PolicySet]) -> BTreeMap<String, Cluster> {
+        let rules = || hosts.iter().flat_map(|host| &host.rules);
+        let used: BTreeSet<usize> = rules().map(|rule| rule.policies).collect();
+        let sets = used.into_iter().filter_map(|position| policies.get(position));
         let named: BTreeSet<&str> =
-            hosts.iter().flat_map(|host| &host.rules).filter_map(cluster_of).collect();
+            rules().filter_map(cluster_of).chain(sets.flat_map(clusters_of)).collect();
         self.clusters.retain(|name, _| named.contains(name.as_str()));
         self.clusters
     }
@@ -139,9 +142,14 @@ impl<'s> Backends<'s> {
 
 fn cluster_of(rule: &Rule) -> Option<&str> {
     match &rule.action {
-        Action::Forward { cluster, .. } => Some(cluster),
+        Action::Forward { cluster, .. } | Action::StandIn { cluster, .. } => Some(cluster),
         Action::Respond { .. } => None,
     }
+}
+
+/// The clusters of services that policies ask.
+fn clusters_of(policies: &PolicySet) -> impl Iterator<Item = &str> {
+    policies.error_pages.iter().filter_map(|pages| pages.cluster.as_deref())
 }
 
 fn find_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {

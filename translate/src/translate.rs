@@ -75,7 +75,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         policies: sets,
         hosts,
     };
-    let clusters = backends.finish(&config.hosts);
+    let clusters = backends.finish(&config.hosts, &config.policies);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);

@@ -8,8 +8,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, bail};
 use clap::Args;
 use ingress_wasm::config::{PathMatching, PathType};
-use ingress_wasm::decision::{Connection, Decision, Edit, HeaderLine, RequestView, Scheme, apply_edits};
-use ingress_wasm::policy::{State, decide};
+use ingress_wasm::decision::{
+    Callout, CalloutAnswer, Connection, Decision, Edit, HeaderLine, RequestView, Scheme, apply_edits,
+};
+use ingress_wasm::policy::{State, decide, resume};
 use ingress_wasm::router::path::parse_target;
 use ingress_wasm::router::{
     self, CompiledAction, CompiledRule, HostMatch, PathMatch, RoutingTable, Scratch, Selection,
@@ -59,7 +61,20 @@ struct Explanation {
     /// The path that rules are matched against.
     matched_path: String,
     candidates: Vec<CandidateExplanation>,
+    /// The service that is asked first; the outcome is the one after it has agreed (with 200).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    asks: Option<AskExplanation>,
     outcome: Outcome,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct AskExplanation {
+    cluster: String,
+    method: String,
+    host: String,
+    target: String,
+    headers: Vec<(String, String)>,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,9 +110,20 @@ enum Outcome {
         target: String,
         headers: Vec<(String, String)>,
         response_edits: Vec<String>,
+        /// Statuses that another Service answers instead.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        error_pages: Option<ErrorPagesExplanation>,
     },
     /// The filter answers.
     Reply { status: u16, reason: String, details: &'static str, headers: Vec<(String, String)> },
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ErrorPagesExplanation {
+    statuses: Vec<u16>,
+    /// The cluster that answers; none: a page with the status 404.
+    cluster: Option<String>,
 }
 
 /// Explains a request.
@@ -212,7 +238,18 @@ fn explanation(
     let candidates = router::candidates(table, view.authority(), &path);
     let candidates = candidates.iter().map(|candidate| candidate_explanation(candidate, winner)).collect();
     let mut state = State::new([0; 32]);
-    let outcome = outcome(table, &view, winner.map(|(rule, _)| rule), decide(table, &view, &mut state));
+    let rule = winner.map(|(rule, _)| rule);
+    let agreement: [HeaderLine<'_>; 1] = [(b":status", b"200")];
+    let agreed = CalloutAnswer::Answered { headers: &agreement, body: b"" };
+    let mut decision = decide(table, &view, &mut state);
+    let asks = match &decision {
+        Decision::Ask(callout) => Some(ask_explanation(callout)),
+        _ => None,
+    };
+    if asks.is_some() {
+        decision = resume(table, &view, &agreed, &mut state);
+    }
+    let outcome = outcome(table, &view, rule, decision);
     let request = format!(
         "{} {}://{}{}",
         String::from_utf8_lossy(view.method()),
@@ -225,8 +262,23 @@ fn explanation(
         host,
         matched_path: String::from_utf8_lossy(&path).into_owned(),
         candidates,
+        asks,
         outcome,
     })
+}
+
+fn ask_explanation(callout: &Callout<'_>) -> AskExplanation {
+    let mut headers: Vec<(String, String)> = callout
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value).into_owned()))
+        .collect();
+    let mut take = |name: &str| {
+        let position = headers.iter().position(|(found, _)| found == name);
+        position.map(|position| headers.remove(position).1).unwrap_or_default()
+    };
+    let (method, host, target) = (take(":method"), take(":authority"), take(":path"));
+    AskExplanation { cluster: callout.cluster.to_string(), method, host, target, headers }
 }
 
 fn candidate_explanation(
@@ -274,6 +326,7 @@ fn candidate_explanation(
 fn action(action: &CompiledAction) -> String {
     match action {
         CompiledAction::Forward { .. } => action.service().unwrap_or_default().to_owned(),
+        CompiledAction::StandIn { cluster, service } => format!("{cluster}, in place of {service}"),
         CompiledAction::Respond { status, .. } => status.to_string(),
     }
 }
@@ -286,6 +339,12 @@ fn outcome(
 ) -> Outcome {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match decision {
+        Decision::Ask(_) => Outcome::Reply {
+            status: 500,
+            reason: "a service would be asked for the second time".to_owned(),
+            details: "ask",
+            headers: Vec::new(),
+        },
         Decision::Forward(forward) => {
             let mut headers: Vec<(String, String)> =
                 apply_edits(view.headers, &forward.edits).iter().map(|(n, v)| (text(n), text(v))).collect();
@@ -307,13 +366,17 @@ fn outcome(
                 target,
                 headers,
                 response_edits: forward.on_response.iter().map(edit).collect(),
+                error_pages: forward.on_error.map(|plan| ErrorPagesExplanation {
+                    statuses: plan.statuses.to_vec(),
+                    cluster: plan.callout.map(|callout| callout.cluster.into_owned()),
+                }),
             }
         }
         Decision::Reply(reply) => {
             let denied = rule.and_then(|rule| table.policies.get(rule.policies)?.denied.as_deref());
             let responds = rule.and_then(|rule| match &rule.action {
                 CompiledAction::Respond { reason, .. } => Some(&**reason),
-                CompiledAction::Forward { .. } => None,
+                CompiledAction::Forward { .. } | CompiledAction::StandIn { .. } => None,
             });
             Outcome::Reply {
                 status: reply.status,
@@ -371,8 +434,25 @@ fn text(explanation: &Explanation, terminal: &Terminal) -> String {
             terminal.paint(Style::Dim, &candidate.reason)
         );
     }
+    if let Some(AskExplanation { cluster, method, host, target, headers }) = &explanation.asks {
+        let _ = writeln!(out, "{} {cluster}: {method} {target}", label("asks"));
+        let _ = writeln!(out, "{} host: {host}", label(""));
+        for (name, value) in headers {
+            let _ = writeln!(out, "{} {name}: {value}", label(""));
+        }
+        let _ = writeln!(out, "{} and goes on where the answer is 200:", label(""));
+    }
     match &explanation.outcome {
-        Outcome::Forward { service, cluster, route_profile, method, target, headers, response_edits } => {
+        Outcome::Forward {
+            service,
+            cluster,
+            route_profile,
+            method,
+            target,
+            headers,
+            response_edits,
+            error_pages,
+        } => {
             let _ = writeln!(
                 out,
                 "{} {} (cluster {cluster})",
@@ -388,6 +468,11 @@ fn text(explanation: &Explanation, terminal: &Terminal) -> String {
             }
             for (index, edit) in response_edits.iter().enumerate() {
                 let _ = writeln!(out, "{} {edit}", label(if index == 0 { "answer" } else { "" }));
+            }
+            if let Some(ErrorPagesExplanation { statuses, cluster }) = error_pages {
+                let statuses: Vec<String> = statuses.iter().map(u16::to_string).collect();
+                let by = cluster.as_deref().unwrap_or("a page with the status 404");
+                let _ = writeln!(out, "{} {} are replaced by {by}", label("errors"), statuses.join(", "));
             }
         }
         Outcome::Reply { status, reason, details, headers } => {

@@ -38,7 +38,8 @@ pub(super) fn filter_config(module: &Path, configuration: &str) -> Any {
                     max_interval: duration(RELOAD_AFTER * 10),
                 }),
             }),
-            allow_on_headers_stop_iteration: boolean(true),
+            // A request that waits for a service stops as a whole: its body comes when it goes on.
+            allow_on_headers_stop_iteration: boolean(false),
             ..wasm::PluginConfig::default()
         }),
     })

@@ -22,10 +22,10 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ingress_wasm::decision::{
-    AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Connection, Decision, Edit, Forward, PROFILE_HEADER,
-    RequestView, Scheme, apply_edits,
+    AnswerPlan, CLUSTER_HEADER, Callout, CalloutAnswer, Connection, Decision, Edit, ErrorPlan, Forward,
+    HeaderLine, PRIVATE_HEADERS, Reply, RequestView, Scheme, apply_edits,
 };
-use ingress_wasm::policy::{State, decide, rewrite_answer};
+use ingress_wasm::policy::{State, ask_for_error_page, decide, error_page, resume, rewrite_answer};
 use ingress_wasm::router::{self, RoutingTable};
 use ingress_wasm_echo::wire;
 use ingress_wasm_translate::diagnostic::Diagnostic;
@@ -43,9 +43,6 @@ use crate::site::{Backend, Site};
 
 /// Headers of one connection, which Envoy takes away before a filter sees the request.
 const HOP_BY_HOP: [&str; 5] = ["connection", "keep-alive", "proxy-connection", "te", "upgrade"];
-
-/// Headers by which the filter and Envoy talk; Envoy takes them from clients and keeps them from backends.
-const PRIVATE: [&str; 3] = [CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER];
 
 /// Runs cases in this process.
 #[derive(Debug, Clone, Copy, Default)]
@@ -168,17 +165,35 @@ impl Client<'_> {
             now_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
             random: now.as_nanos(),
         };
-        match decide(&decided.table, &view, &mut self.state) {
-            Decision::Reply(reply) => {
-                let headers =
-                    reply.headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
-                let response =
-                    Response { status: reply.status, headers: headers.collect(), body: reply.body.to_vec() };
-                Ok(Answer { response: Some(response), ..Answer::default() })
-            }
-            Decision::Forward(forward) => decided.forward(&view, &forward, wire),
+        let (callout, answer, lines, pairs);
+        let mut decision = decide(&decided.table, &view, &mut self.state);
+        if let Decision::Ask(asked) = &decision {
+            callout = decided.call(asked);
+            lines = callout.as_ref().map(answer_lines).unwrap_or_default();
+            pairs = self::pairs(&lines);
+            answer = callout_answer(callout.as_ref(), &pairs);
+            decision = resume(&decided.table, &view, &answer, &mut self.state);
+        }
+        match decision {
+            Decision::Ask(_) => Err("a service is asked for the second time".to_owned()),
+            Decision::Reply(reply) => Ok(replied(&reply)),
+            Decision::Forward(forward) => decided.forward(&view, forward, wire),
         }
     }
+}
+
+/// An answer of the filter's own.
+fn replied(reply: &Reply<'_>) -> Answer {
+    let headers = reply.headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec()));
+    let response = Response { status: reply.status, headers: headers.collect(), body: reply.body.to_vec() };
+    Answer { response: Some(response), ..Answer::default() }
+}
+
+/// The header lines of an answer as Envoy shows them to a filter.
+fn answer_lines(response: &Response) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let status = (b":status".to_vec(), response.status.to_string().into_bytes());
+    let lines = response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
+    std::iter::once(status).chain(lines).collect()
 }
 
 impl Decided {
@@ -186,49 +201,74 @@ impl Decided {
     fn forward(
         &self,
         view: &RequestView<'_>,
-        forward: &Forward<'_>,
+        forward: Forward<'_>,
         wire: &WireRequest,
     ) -> Result<Answer, String> {
-        let lines = apply_edits(view.headers, &forward.edits);
-        let value = |name: &str| {
-            let line = lines.iter().find(|(found, _)| **found == *name.as_bytes());
-            line.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
-        };
-        let cluster = value(CLUSTER_HEADER);
-        let Some(address) = self.address(&cluster)? else {
-            let response = Response { status: 503, headers: Vec::new(), body: Vec::new() };
-            return Ok(Answer { response: Some(response), ..Answer::default() });
-        };
-        let mut headers = vec![("host".to_owned(), value(":authority"))];
-        for (name, value) in &lines {
-            let name = String::from_utf8_lossy(name).into_owned();
-            if !name.starts_with(':') && !PRIVATE.contains(&name.as_str()) {
-                headers.push((name, String::from_utf8_lossy(value).into_owned()));
+        let Forward { edits, on_error, answer_rewrite, on_response, max_body_bytes: _ } = forward;
+        let mut answer = self.proxy(view, &edits, wire)?;
+        let Some(response) = &mut answer.response else { return Ok(answer) };
+        if let Some(mut plan) = on_error.filter(|plan| plan.statuses.contains(&response.status)) {
+            let made_here = answer.endpoint.is_none();
+            if made_here || !plan.keep_backend_errors {
+                return self.replace(&mut plan, response.status);
             }
         }
-        let sent = WireRequest {
-            method: value(":method"),
-            target: value(":path"),
-            headers,
-            body: wire.body.clone(),
+        if let Some(plan) = &answer_rewrite {
+            rewrite(response, plan);
+        }
+        edit(response, &on_response);
+        Ok(answer)
+    }
+
+    /// The answer that is given in place of an error.
+    fn replace(&self, plan: &mut ErrorPlan, status: u16) -> Result<Answer, String> {
+        let Some(callout) = ask_for_error_page(plan, status) else {
+            return Ok(replied(&error_page(plan, None)));
         };
-        let mut response =
-            once(&Target::plain(address), &sent).map_err(|error| format!("no answer: {error}"))?;
-        let endpoint = who_answered(&response);
-        let received = endpoint.as_ref().and_then(|(service, endpoint, serial)| {
+        let response = self.call(&callout);
+        let lines = response.as_ref().map(answer_lines).unwrap_or_default();
+        let pairs = pairs(&lines);
+        let answer = callout_answer(response.as_ref(), &pairs);
+        Ok(self.located(replied(&error_page(plan, Some(&answer)))))
+    }
+
+    /// Asks a service as Envoy does for the filter.
+    fn call(&self, callout: &Callout<'_>) -> Option<Response> {
+        let lines: Vec<(Vec<u8>, Vec<u8>)> =
+            callout.headers.iter().map(|(name, value)| (name.as_bytes().to_vec(), value.to_vec())).collect();
+        let address = self.address(&callout.cluster).ok()??;
+        once(&Target::plain(address), &wire_of(&lines, Vec::new())).ok()
+    }
+
+    /// An answer with the endpoint that gave it.
+    fn located(&self, mut answer: Answer) -> Answer {
+        let endpoint = answer.response.as_ref().and_then(who_answered);
+        answer.arrived = endpoint.as_ref().and_then(|(service, endpoint, serial)| {
             let received = self.site.servers(service).get(*endpoint)?.received();
             received.into_iter().find(|received| received.serial == *serial).map(arrived)
         });
-        if let Some(plan) = &forward.answer_rewrite {
-            rewrite(&mut response, plan);
-        }
-        edit(&mut response, &forward.on_response);
-        Ok(Answer {
-            handshake: None,
-            response: Some(response),
-            endpoint: endpoint.map(|(service, endpoint, _)| (service, endpoint)),
-            arrived: received,
-        })
+        answer.endpoint = endpoint.map(|(service, endpoint, _)| (service, endpoint));
+        answer
+    }
+
+    /// Sends a request with these edits to the backend that they choose.
+    fn proxy(
+        &self,
+        view: &RequestView<'_>,
+        edits: &[Edit<'_>],
+        wire: &WireRequest,
+    ) -> Result<Answer, String> {
+        let lines: Vec<(Vec<u8>, Vec<u8>)> = apply_edits(view.headers, edits)
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value.to_vec()))
+            .collect();
+        let Some(address) = self.address(&value_of(&lines, CLUSTER_HEADER))? else {
+            let response = Response { status: 503, headers: Vec::new(), body: Vec::new() };
+            return Ok(Answer { response: Some(response), ..Answer::default() });
+        };
+        let sent = wire_of(&lines, wire.body.clone());
+        let response = once(&Target::plain(address), &sent).map_err(|error| format!("no answer: {error}"))?;
+        Ok(self.located(Answer { response: Some(response), ..Answer::default() }))
     }
 
     /// The first endpoint of a cluster; none where it has none.
@@ -248,6 +288,37 @@ impl Decided {
     }
 }
 
+/// A request as Envoy sends it, from the header lines that the filter leaves.
+fn wire_of(lines: &[(Vec<u8>, Vec<u8>)], body: Vec<u8>) -> WireRequest {
+    let mut headers = vec![("host".to_owned(), value_of(lines, ":authority"))];
+    for (name, value) in lines {
+        let name = String::from_utf8_lossy(name).into_owned();
+        if !name.starts_with(':') && !PRIVATE_HEADERS.contains(&name.as_str()) {
+            headers.push((name, String::from_utf8_lossy(value).into_owned()));
+        }
+    }
+    WireRequest { method: value_of(lines, ":method"), target: value_of(lines, ":path"), headers, body }
+}
+
+/// The first value of a header, as text; empty where there is none.
+fn value_of(lines: &[(Vec<u8>, Vec<u8>)], name: &str) -> String {
+    let line = lines.iter().find(|(found, _)| **found == *name.as_bytes());
+    line.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+}
+
+/// Header lines as the engine takes them.
+fn pairs(lines: &[(Vec<u8>, Vec<u8>)]) -> Vec<HeaderLine<'_>> {
+    lines.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect()
+}
+
+/// The answer of a service as the engine is told of it.
+fn callout_answer<'a>(response: Option<&'a Response>, headers: &'a [HeaderLine<'a>]) -> CalloutAnswer<'a> {
+    match response {
+        None => CalloutAnswer::Unreachable,
+        Some(response) => CalloutAnswer::Answered { headers, body: &response.body },
+    }
+}
+
 /// The header lines that Envoy shows to a filter.
 fn envoy_lines(wire: &WireRequest) -> Vec<(String, String)> {
     let mut lines =
@@ -260,7 +331,7 @@ fn envoy_lines(wire: &WireRequest) -> Vec<(String, String)> {
                 Some((_, hosts)) => *hosts = format!("{hosts},{value}"),
                 None => lines.push((":authority".to_owned(), value.clone())),
             },
-            name if HOP_BY_HOP.contains(&name) || PRIVATE.contains(&name) => {}
+            name if HOP_BY_HOP.contains(&name) || PRIVATE_HEADERS.contains(&name) => {}
             _ => lines.push((name, value.clone())),
         }
     }
