@@ -16,6 +16,10 @@ pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
 /// All headers that only listener, filter and routes may write.
 pub const PRIVATE_HEADERS: [&str; 3] = [CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER];
 
+/// [`Reply::details`] of an answer in place of an error. Envoy has to leave it alone, although the request may
+/// have failed in a way for which Envoy has a page.
+pub const ERROR_PAGE: &str = "error_page";
+
 /// In the answer to a probe: the generation of the configuration that the worker serves.
 pub const GENERATION_HEADER: &str = "x-ingress-wasm-generation";
 /// In the answer to a probe: a random name of the worker's VM.

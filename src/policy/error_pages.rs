@@ -11,7 +11,8 @@ use std::rc::Rc;
 use super::headers::{response_edits, standard_edits};
 use super::{Facts, page};
 use crate::decision::{
-    Callout, CalloutAnswer, Decision, Edit, ErrorPlan, Forward, PRIVATE_HEADERS, Reply, apply_edits,
+    Callout, CalloutAnswer, Decision, ERROR_PAGE, Edit, ErrorPlan, Forward, PRIVATE_HEADERS, Reply,
+    apply_edits,
 };
 use crate::router::{CompiledErrorPages, CompiledPolicies, RoutingTable};
 
@@ -43,7 +44,7 @@ pub fn instead_of<'a>(
     let pages = policies.error_pages.as_ref().filter(|pages| pages.statuses.contains(&status))?;
     let on_response = response_edits(table, None, facts);
     let Some(cluster) = &pages.cluster else {
-        let mut reply = page(404, "error_page");
+        let mut reply = page(404, ERROR_PAGE);
         super::reply::edit(&mut reply, on_response);
         return Some(Decision::Reply(reply));
     };
@@ -88,7 +89,7 @@ pub fn ask_for_error_page(plan: &mut ErrorPlan, status: u16) -> Option<Callout<'
 /// where there is no Service, in which case nobody was asked.
 pub fn error_page<'a>(plan: &'a ErrorPlan, answer: Option<&CalloutAnswer<'a>>) -> Reply<'a> {
     let mut reply = match answer {
-        None => page(404, "error_page"),
+        None => page(404, ERROR_PAGE),
         Some(answer @ CalloutAnswer::Answered { headers, body }) => {
             let lines = headers.iter().filter(|(name, _)| is_passed_on(name));
             let lines = lines.filter_map(|(name, value)| {
@@ -98,10 +99,10 @@ pub fn error_page<'a>(plan: &'a ErrorPlan, answer: Option<&CalloutAnswer<'a>>) -
                 status: answer.status().unwrap_or(502),
                 headers: lines.collect(),
                 body: Cow::Borrowed(body),
-                details: "error_page",
+                details: ERROR_PAGE,
             }
         }
-        Some(CalloutAnswer::Unreachable) => page(502, "error_page_unreachable"),
+        Some(CalloutAnswer::Unreachable) => page(502, ERROR_PAGE),
     };
     let edits = plan.on_response.iter().cloned().collect();
     super::reply::edit(&mut reply, edits);
@@ -126,6 +127,7 @@ fn edits<'a>(
         edits.push(Edit::Remove(Cow::Borrowed("authorization")));
     }
     tell(facts, &mut edits);
+    edits.push(Edit::Remove(Cow::Borrowed("x-code")));
     let request = facts.request;
     edits.push(Edit::Set(Cow::Borrowed("x-original-uri"), Cow::Borrowed(request.target())));
     let path = match facts.query {
@@ -165,4 +167,127 @@ fn is_passed_on(name: &[u8]) -> bool {
     const DROPPED: [&[u8]; 6] =
         [b"connection", b"content-length", b"keep-alive", b"server", b"transfer-encoding", b"trailer"];
     !name.starts_with(b":") && !name.starts_with(b"x-envoy-") && !DROPPED.contains(&name)
+}
+
+#[cfg(test)]
+mod tests {
+    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+    use wasm_bindgen_test::wasm_bindgen_test as test;
+
+    use super::*;
+    use crate::config::from_slice;
+    use crate::decision::{CLUSTER_HEADER, Connection, HeaderLine, RequestView, Scheme};
+    use crate::policy::{State, decide};
+    use crate::router::compile;
+
+    /// Decides `GET /p?q=1` with forged headers, and hands on the decision.
+    fn decided<T>(pages: &str, rest: &str, action: &str, then: impl FnOnce(Decision<'_>) -> T) -> T {
+        let config = format!(
+            r#"{{"version":1,"credentials":{{"n/u":{{"users":{{"ann":"{{PLAIN}}secret"}}}}}},
+            "policies":[{{"errorPages":{pages}{rest}}}],"hosts":[{{"name":"h","rules":[
+            {{"ingress":"n/i","path":"/","policies":0,"action":{action}}}]}}]}}"#
+        );
+        let table = compile(from_slice(config.as_bytes()).expect(&config)).expect(&config);
+        let headers: [HeaderLine<'_>; 8] = [
+            (b":method", b"POST"),
+            (b":path", b"/p?q=1"),
+            (b":authority", b"h"),
+            (b"accept", b"text/html"),
+            (b"x-code", b"999"),
+            (b"x-service-name", b"forged"),
+            (b"content-length", b"5"),
+            (b"x-other", b"\xff"),
+        ];
+        let connection = Connection { scheme: Scheme::Http, port: 80, peer: b"::1" };
+        let request = RequestView { headers: &headers, connection, now_ms: 0, random: 0 };
+        then(decide(&table, &request, &mut State::new([0; 32])))
+    }
+
+    const FORWARD: &str = r#"{"forward":{"cluster":"n/s:80"}}"#;
+    const PAGES: &str = r#"{"statuses":[401,503],"cluster":"n/errors:80"}"#;
+
+    fn text<N: AsRef<[u8]>, V: AsRef<[u8]>>(lines: impl IntoIterator<Item = (N, V)>, name: &str) -> String {
+        let values = lines.into_iter().filter(|(found, _)| found.as_ref() == name.as_bytes());
+        let values = values.map(|(_, value)| String::from_utf8_lossy(value.as_ref()).into_owned());
+        values.collect::<Vec<_>>().join("|")
+    }
+
+    #[test]
+    fn errors_of_its_own_are_forwarded() {
+        let auth = r#","basicAuth":{"credentials":"n/u"}"#;
+        let missing = r#"{"respond":{"status":503}}"#;
+        let stand_in = r#"{"standIn":{"cluster":"n/errors:80","service":"n/s:80"}}"#;
+        let denied = r#","denied":"why""#;
+        let nowhere = r#"{"statuses":[401,503]}"#;
+        let cases = [
+            (PAGES, auth, FORWARD, "forward n/errors:80 /?q=1 code 401 uri /p?q=1 service s:80"),
+            (PAGES, "", missing, "forward n/errors:80 /?q=1 code 503 uri /p?q=1 service :"),
+            (PAGES, "", stand_in, "forward n/errors:80 /p?q=1 code 503 uri  service s:80"),
+            (PAGES, "", FORWARD, "forward n/s:80 /p?q=1 code 999 uri  service forged:"),
+            (PAGES, denied, FORWARD, "503"),
+            (nowhere, auth, FORWARD, "404"),
+        ];
+        for (pages, rest, action, expected) in cases {
+            let found = decided(pages, rest, action, |decision| match decision {
+                Decision::Forward(forward) => {
+                    let lines: [HeaderLine<'_>; 3] =
+                        [(b":path", b"/p?q=1"), (b"x-code", b"999"), (b"x-service-name", b"forged")];
+                    let lines = apply_edits(&lines, &forward.edits);
+                    let value = |name| text(lines.iter().cloned(), name);
+                    format!(
+                        "forward {} {} code {} uri {} service {}:{}",
+                        value(CLUSTER_HEADER),
+                        value(":path"),
+                        value("x-code"),
+                        value("x-original-uri"),
+                        value("x-service-name"),
+                        value("x-service-port")
+                    )
+                }
+                Decision::Reply(reply) => reply.status.to_string(),
+                Decision::Ask(callout) => panic!("{callout:?}"),
+            });
+            assert_eq!(found, expected, "{pages} {rest} {action}");
+        }
+    }
+
+    #[test]
+    fn errors_of_backends_are_replaced() {
+        decided(PAGES, "", FORWARD, |decision| {
+            let Decision::Forward(forward) = decision else { panic!("{decision:?}") };
+            let mut plan = forward.on_error.expect("a plan");
+            assert_eq!(&*plan.statuses, [401, 503]);
+            let callout = ask_for_error_page(&mut plan, 503).expect("a Service to ask");
+            assert_eq!(callout.cluster, "n/errors:80");
+            let expected = [
+                (":method", "POST"),
+                (":path", "/?q=1"),
+                ("x-code", "503"),
+                ("x-format", "text/html"),
+                ("x-namespace", "n"),
+                ("x-ingress-name", "i"),
+                ("x-service-name", "s"),
+                ("x-original-uri", "/p?q=1"),
+                ("x-other", "\u{fffd}"),
+                ("content-length", ""),
+                (CLUSTER_HEADER, ""),
+            ];
+            for (name, value) in expected {
+                let lines = callout.headers.iter().map(|(name, value)| (name.as_bytes(), value));
+                assert_eq!(text(lines, name), value, "{name}");
+            }
+            let headers: [HeaderLine<'_>; 4] =
+                [(b":status", b"418"), (b"content-length", b"3"), (b"x-a", b"b"), (b"server", b"s")];
+            let reply = error_page(&plan, Some(&CalloutAnswer::Answered { headers: &headers, body: b"tea" }));
+            let lines: Vec<_> = reply.headers.iter().map(|(name, _)| name.as_ref()).collect();
+            assert_eq!((reply.status, &*reply.body, lines), (418, &b"tea"[..], vec!["x-a"]));
+            assert_eq!(error_page(&plan, Some(&CalloutAnswer::Unreachable)).status, 502);
+        });
+        decided(r#"{"statuses":[503]}"#, "", FORWARD, |decision| {
+            let Decision::Forward(forward) = decision else { panic!("{decision:?}") };
+            let mut plan = forward.on_error.expect("a plan");
+            assert_eq!(ask_for_error_page(&mut plan, 503), None);
+            assert_eq!(error_page(&plan, None).status, 404);
+        });
+    }
 }

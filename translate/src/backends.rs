@@ -19,6 +19,9 @@ pub struct Backends<'s> {
     clusters: BTreeMap<String, Cluster>,
 }
 
+/// The end of what is said of a backend that is not there.
+const ANSWERED_503: &str = "requests are answered 503";
+
 /// Where in an Ingress a backend is named.
 pub struct Place<'i> {
     /// The Ingress.
@@ -48,12 +51,14 @@ impl<'s> Backends<'s> {
     }
 
     /// What a rule with this backend does. A backend that is not there makes a rule that answers 503, as
-    /// ingress-nginx does, and a diagnostic.
+    /// ingress-nginx does, and a diagnostic. Where there is a `stand_in`, the name of a cluster, it answers for
+    /// a backend that is not there or has no endpoints.
     pub fn action(
         &mut self,
         place: &Place<'_>,
         backend: &IngressBackend,
         connect_timeout: Duration,
+        stand_in: Option<&str>,
         report: &mut Report,
     ) -> Action {
         let service = ObjectName::new(place.ingress.metadata.name.namespace.clone(), backend.service.clone());
@@ -65,18 +70,49 @@ impl<'s> Backends<'s> {
                     let service = name.clone();
                     self.clusters.insert(cluster.clone(), Cluster { service, connect_timeout, endpoints });
                 }
-                Err(diagnostic) => {
+                Err(mut diagnostic) => {
                     let reason = diagnostic.consequence.clone();
+                    if stand_in.is_some() {
+                        diagnostic.consequence = reason.replace(ANSWERED_503, "the default-backend answers");
+                    }
                     let found = format!("{}:{}", backend.service, backend.port);
                     let diagnostic = diagnostic.field(place.field.clone(), &found);
                     report.ingress(place.ingress, place.line, diagnostic);
-                    return Action::Respond { status: 503, reason };
+                    return match stand_in {
+                        Some(other) => {
+                            Action::StandIn { cluster: other.to_owned(), service: name.to_string() }
+                        }
+                        None => Action::Respond { status: 503, reason },
+                    };
                 }
             }
         }
         let service = name.to_string();
+        let is_empty = |cluster: &Cluster| cluster.endpoints == Endpoints::Addresses(Vec::new());
+        if let Some(other) = stand_in
+            && self.clusters.get(&cluster).is_some_and(is_empty)
+        {
+            return Action::StandIn { cluster: other.to_owned(), service };
+        }
         let service = if service == cluster { String::new() } else { service };
         Action::Forward { cluster, service }
+    }
+
+    /// The cluster of the Service that answers for others (`default-backend`), by its first port. None where it
+    /// cannot be had, which is said in the way of a backend that is not there.
+    pub fn stand_in(&mut self, service: ObjectName) -> Result<String, String> {
+        let found = self.snapshot.services.get(&service);
+        let found = found.ok_or_else(|| format!("Service {service} does not exist"))?;
+        let port = found.ports.first().ok_or_else(|| format!("Service {service} has no ports"))?;
+        let port = PortRef::Number(port.port);
+        let name = ServicePortName { service, port: port.to_string() };
+        let connect_timeout = self.default_connect_timeout;
+        let cluster = self.cluster_name(&name, &port, connect_timeout);
+        if !self.clusters.contains_key(&cluster) {
+            let endpoints = self.endpoints(&name, &port).map_err(|diagnostic| diagnostic.consequence)?;
+            self.clusters.insert(cluster.clone(), Cluster { service: name, connect_timeout, endpoints });
+        }
+        Ok(cluster)
     }
 
     fn cluster_name(&self, name: &ServicePortName, reference: &PortRef, connect_timeout: Duration) -> String {

@@ -41,6 +41,10 @@ pub struct Defaults {
     pub cookie_path: String,
     /// Names that `custom-headers` may set, as written.
     pub allowed_response_headers: BTreeSet<String>,
+    /// Statuses that are replaced by a page with the status 404.
+    pub custom_http_errors: Vec<u16>,
+    /// Errors of backends are not among those.
+    pub keep_backend_errors: bool,
     /// Protections of all Ingresses that are asked for and cannot be honoured.
     pub denials: Vec<GlobalDenial>,
 }
@@ -106,6 +110,8 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         cookie_path: settings.proxy_cookie_path,
         original_uri_header: settings.proxy_add_original_uri_header,
         allowed_response_headers: settings.global_allowed_response_headers.into_iter().collect(),
+        custom_http_errors: settings.custom_http_errors,
+        keep_backend_errors: settings.disable_proxy_intercept_errors,
         denials: Vec::new(),
     }
 }

@@ -56,6 +56,8 @@ pub struct Entrant<'a> {
     pub ingress: &'a Ingress,
     /// Its policies.
     pub policies: &'a IngressPolicies,
+    /// The cluster that answers where a Service of its has no endpoints (`default-backend`).
+    pub stand_in: Option<&'a str>,
     /// Their position in the configuration.
     pub position: usize,
     /// That of the same policies without the redirect to HTTPS, and the beginnings of the paths that are
@@ -69,7 +71,7 @@ impl Hosts {
         let ingress = entrant.ingress;
         let default = ingress.default_backend.as_ref().map(|backend| {
             let place = Place { ingress, field: "spec.defaultBackend".to_owned(), line: 0 };
-            backends.action(&place, backend, entrant.policies.connect_timeout, report)
+            backends.action(&place, backend, entrant.policies.connect_timeout, entrant.stand_in, report)
         });
         if ingress.rules.is_empty() {
             match (default, &self.catch_all) {
@@ -308,7 +310,7 @@ impl HostRules {
         let action = match &path.backend {
             Some(backend) => {
                 let place = Place { ingress, field: format!("{field}.backend"), line: path.line };
-                backends.action(&place, backend, entrant.policies.connect_timeout, report)
+                backends.action(&place, backend, entrant.policies.connect_timeout, entrant.stand_in, report)
             }
             None => {
                 let consequence = "the path names no Service: requests are answered 503";

@@ -10,6 +10,7 @@ pub mod certificates;
 mod class;
 mod credentials;
 pub mod diagnostic;
+mod error_pages;
 mod global;
 mod hosts;
 pub mod manifest;

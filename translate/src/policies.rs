@@ -14,6 +14,7 @@ use ingress_wasm::router::check_alias;
 use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
 use crate::credentials::{self, UserList};
 use crate::diagnostic::Diagnostic;
+use crate::error_pages::error_pages;
 use crate::global::Defaults;
 use crate::objects::{Ingress, IngressApi, ObjectName, Snapshot};
 use crate::output::RouteProfile;
@@ -78,6 +79,8 @@ pub struct Context<'a> {
     pub annotations: &'a AnnotationSet<'a>,
     /// Why all its rules are denied, if the registry says so.
     pub denied: Option<String>,
+    /// The cluster that answers in place of errors (`default-backend`).
+    pub stand_in: Option<&'a str>,
     /// Some host has a certificate: else nothing is redirected to HTTPS on account of one.
     pub certificates: bool,
 }
@@ -93,6 +96,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         tls_redirect: tls_redirect(context),
         rewrite: rewrite(context, report),
         original_uri_header: defaults.original_uri_header || is_of_old(ingress, annotations),
+        error_pages: error_pages(annotations, defaults, context.stand_in),
         ..PolicySet::default()
     };
     answer_rewrites(context, &mut set, report);

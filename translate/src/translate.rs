@@ -8,6 +8,7 @@ use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verd
 use crate::backends::Backends;
 use crate::certificates::{certificates, default_certificate};
 use crate::class::{Claim, claim};
+use crate::error_pages;
 use crate::global;
 use crate::hosts::{Entrant, Hosts};
 use crate::objects::{Ingress, Snapshot};
@@ -39,6 +40,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             hosts.deny(ingress, reason);
         }
         let annotations = AnnotationSet::of(ingress, None);
+        let stand_in = error_pages::stand_in(ingress, &annotations, &mut backends, &mut report);
         let context = Context {
             snapshot,
             defaults: &defaults,
@@ -46,6 +48,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             annotations: &annotations,
             denied,
             certificates: any_tls,
+            stand_in: stand_in.as_deref(),
         };
         let read = policies::read(&context, &mut policies, &mut report);
         let mut set = read.set.clone();
@@ -62,7 +65,8 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             (policies.position(set), exempt.as_slice())
         });
         let position = policies.position(set);
-        hosts.add(&Entrant { ingress, policies: &read, position, plain }, &mut backends, &mut report);
+        let entrant = Entrant { ingress, policies: &read, stand_in: stand_in.as_deref(), position, plain };
+        hosts.add(&entrant, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
     let hosts = hosts.finish(&mut policies, &mut report, &by_name);

@@ -5,7 +5,8 @@
 //! codec, which sets no flag: in Envoy's words, but for the status 431, which nginx has another for and
 //! nobody else gives.
 
-use super::pb::{UInt32Value, accesslog, core, hcm, inline, number};
+use super::names::ERROR_PAGE;
+use super::pb::{UInt32Value, accesslog, cel_filter, core, hcm, inline, number, pack_any};
 
 /// What nginx answers where Envoy, by its flags, gives up; statuses are nginx's, Envoy's own differ in part
 /// (503 for a connection that failed).
@@ -63,7 +64,25 @@ pub(super) fn local_replies() -> hcm::LocalReplyConfig {
         .iter()
         .map(|(flag, status, page)| mapper(both(flag_filter(&[*flag]), status_filter(*status)), None, page))
         .chain([mapper(status_filter(431), Some(400), &TOO_LARGE)]);
-    hcm::LocalReplyConfig { mappers: by_flag.chain(by_status).collect(), body_format: None }
+    // The first rule that fits holds, and this one changes nothing: an answer that the filter gives in place of a
+    // failure still carries the failure's flag.
+    let replaced = hcm::ResponseMapper { filter: Some(replaced()), ..hcm::ResponseMapper::default() };
+    let mappers = [replaced].into_iter().chain(by_flag).chain(by_status).collect();
+    hcm::LocalReplyConfig { mappers, body_format: None }
+}
+
+/// The answer is one that the filter gives in place of an error.
+fn replaced() -> accesslog::AccessLogFilter {
+    use accesslog::extension_filter::ConfigType;
+
+    let expression = format!("response.code_details == '{ERROR_PAGE}'");
+    filter(accesslog::access_log_filter::FilterSpecifier::ExtensionFilter(accesslog::ExtensionFilter {
+        name: "envoy.access_loggers.extension_filters.cel".to_owned(),
+        config_type: Some(ConfigType::TypedConfig(pack_any(cel_filter::ExpressionFilter {
+            expression,
+            ..cel_filter::ExpressionFilter::default()
+        }))),
+    }))
 }
 
 fn mapper(filter: accesslog::AccessLogFilter, status: Option<u32>, page: &Page) -> hcm::ResponseMapper {

@@ -23,5 +23,5 @@ pub const DEFAULT_CERTIFICATE: &str = "default-certificate";
 pub const XDS_CLUSTER: &str = "ingress-wasm-xds";
 
 pub use ingress_wasm::decision::{
-    CLUSTER_HEADER, CONNECTION_HEADER, GENERATION_HEADER, PROFILE_HEADER, VM_HEADER,
+    CLUSTER_HEADER, CONNECTION_HEADER, ERROR_PAGE, GENERATION_HEADER, PROFILE_HEADER, VM_HEADER,
 };

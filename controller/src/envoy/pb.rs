@@ -12,6 +12,7 @@ pub(super) use envoy_types::pb::envoy::config::listener::v3 as listener;
 pub(super) use envoy_types::pb::envoy::config::metrics::v3 as metrics;
 pub(super) use envoy_types::pb::envoy::config::overload::v3 as overload;
 pub(super) use envoy_types::pb::envoy::config::route::v3 as route;
+pub(super) use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3 as cel_filter;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3 as http_wasm;
 pub(super) use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use libtest_mimic::{Arguments, Completion, Conclusion, Failed, Trial};
 
 use crate::case::{Case, CaseFile, Request, load};
-use crate::engine::{Engine, Running, Session, lacks};
+use crate::engine::{Arrived, Engine, Running, Session, lacks};
 use crate::expect::{check_answer, check_reached, check_totals, describe, times};
 use crate::group::{Group, Member, group};
 use crate::known::Known;
@@ -244,10 +244,17 @@ fn run_request(session: &mut dyn Session, request: &Request, member: &Member) ->
     Some(lines.join("\n"))
 }
 
-/// Which of the services that a request may be forwarded to have received something.
+/// Which of the services that a request may be forwarded to have received something. A backend that was asked
+/// for an error does not count: its answer is replaced where no backend is expected to answer.
 fn reached(session: &mut dyn Session, member: &Member) -> Vec<String> {
-    let backends = member.facts.backends.iter();
-    backends.filter(|service| !session.received(service).is_empty()).cloned().collect()
+    let asked_for_error = |arrived: &Arrived| {
+        let is_error = |code: &[u8]| matches!(code.first(), Some(b'4' | b'5'));
+        const STATUS: &[u8] = b"/status/";
+        let at = arrived.target.windows(STATUS.len()).position(|window| window == STATUS);
+        at.and_then(|at| arrived.target.get(at + STATUS.len()..)).is_some_and(is_error)
+    };
+    let mut was_reached = |service: &&String| !session.received(service).iter().all(asked_for_error);
+    member.facts.backends.iter().filter(|service| was_reached(service)).cloned().collect()
 }
 
 fn indented(text: &str) -> String {

@@ -130,6 +130,7 @@ fn check_option(option: &ConfigOption, value: &str) -> Option<Diagnostic> {
             let expected = option.value.description();
             let holds = match (option.name, option.support) {
                 ("proxy-real-ip-cidr", _) => "no proxy is trusted",
+                ("custom-http-errors", _) => "such elements are passed over",
                 ("hide-headers" | "global-allowed-response-headers", _) => "such names are passed over",
                 (_, Support::Exact | Support::Differs(_)) => "it is ignored and the default holds",
                 _ => "it is ignored",
@@ -198,6 +199,10 @@ pub struct GlobalSettings {
     pub http_redirect_code: u16,
     /// `relative-redirects`.
     pub relative_redirects: bool,
+    /// `custom-http-errors`: of a list in which not all are statuses, those that are.
+    pub custom_http_errors: Vec<u16>,
+    /// `disable-proxy-intercept-errors`.
+    pub disable_proxy_intercept_errors: bool,
     /// `proxy-cookie-domain`, as written.
     pub proxy_cookie_domain: String,
     /// `proxy-cookie-path`, as written.
@@ -239,6 +244,8 @@ impl Default for GlobalSettings {
             no_tls_redirect_locations: vec!["/.well-known/acme-challenge".to_owned()],
             http_redirect_code: 308,
             relative_redirects: false,
+            custom_http_errors: Vec::new(),
+            disable_proxy_intercept_errors: false,
             proxy_cookie_domain: "off".to_owned(),
             proxy_cookie_path: "off".to_owned(),
             proxy_redirect_from: "off".to_owned(),
@@ -265,6 +272,9 @@ impl GlobalSettings {
                 Ok(value) => settings.set(name, value),
                 Err(fault) if name == "proxy-real-ip-cidr" && fault != InvalidValue::Empty => {
                     settings.proxy_real_ip_cidr.clear();
+                }
+                Err(InvalidValue::Element(_)) if name == "custom-http-errors" => {
+                    settings.custom_http_errors = statuses(text);
                 }
                 Err(InvalidValue::Element(_)) => settings.set(name, header_names(text)),
                 Err(_) => {}
@@ -304,6 +314,8 @@ impl GlobalSettings {
                 self.http_redirect_code = code.parse().unwrap_or(self.http_redirect_code);
             }
             ("relative-redirects", Value::Bool(on)) => self.relative_redirects = on,
+            ("custom-http-errors", Value::Codes(codes)) => self.custom_http_errors = codes,
+            ("disable-proxy-intercept-errors", Value::Bool(on)) => self.disable_proxy_intercept_errors = on,
             ("proxy-cookie-domain", Value::Text(domains)) => self.proxy_cookie_domain = domains,
             ("proxy-cookie-path", Value::Text(paths)) => self.proxy_cookie_path = paths,
             ("proxy-redirect-from", Value::Text(from)) => self.proxy_redirect_from = from,
@@ -315,6 +327,12 @@ impl GlobalSettings {
             _ => {}
         }
     }
+}
+
+/// The statuses of a list in which not all are.
+fn statuses(text: &str) -> Vec<u16> {
+    let codes = text.split(',').filter_map(|code| code.trim().parse().ok());
+    codes.filter(|code| (300..600).contains(code)).collect()
 }
 
 /// The valid names of a list in which not all are.

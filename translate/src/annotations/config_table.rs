@@ -254,22 +254,8 @@ const AUTH: &[ConfigOption] = &[
 
 const REDIRECTS_AND_ERRORS: &[ConfigOption] = &[
     lacks("app-root", Text, "", &[], Note, "the annotation of the same name is read, the option is not"),
-    lacks(
-        "custom-http-errors",
-        StatusCodes,
-        "",
-        &[],
-        Warning,
-        "errors of the backend and of the proxy reach the client as they are",
-    ),
-    lacks(
-        "disable-proxy-intercept-errors",
-        Boolean,
-        "false",
-        &["false", "true"],
-        Note,
-        "errors of the backend are never replaced",
-    ),
+    option("custom-http-errors", StatusCodes, "", Exact),
+    option("disable-proxy-intercept-errors", Boolean, "false", Exact),
     option("force-ssl-redirect", Boolean, "false", Exact),
     option("http-redirect-code", ValueGrammar::one_of(&["301", "302", "307", "308"]), "308", Exact),
     option("no-tls-redirect-locations", Text, "/.well-known/acme-challenge", Exact),

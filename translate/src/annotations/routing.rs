@@ -16,7 +16,10 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "custom-http-errors",
         value: ValueGrammar::StatusCodes,
-        support: Support::NotSupported("errors of the backend and of the proxy reach the client as they are"),
+        support: Support::Differs(
+            "where the error comes from a backend, the Service that writes the page gets the method and the headers of \
+             the request but not its body",
+        ),
         on_invalid: OnInvalid::DropsIngress,
         summary: "Hands answers with these statuses to the default backend, which writes the page that the client \
                   sees.",
@@ -26,7 +29,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "default-backend",
         value: ValueGrammar::ServiceName,
-        support: Support::NotSupported("a Service without endpoints is answered 503"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         summary: "The Service that answers when the Service of a rule has no endpoints, and that writes the pages \
                   of `custom-http-errors`.",
@@ -35,9 +38,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "disable-proxy-intercept-errors",
-        support: Support::NotSupported("errors of the backend are never replaced, whatever it says"),
-        lost: Lost::Ignored(Severity::Note),
-        neutral: &["false", "true"],
+        support: Support::Exact,
+        neutral: &["false"],
         summary: "Leaves answers of the backend alone although `custom-http-errors` names their status.",
         example: "true",
         ..BASE
