@@ -110,48 +110,6 @@ fn protections() {
     }
 }
 
-#[test]
-fn what_is_honoured() {
-    let honoured: Vec<&str> = all()
-        .iter()
-        .filter(|entry| matches!(entry.support, Support::Exact | Support::Differs(_)))
-        .map(|entry| entry.name)
-        .collect();
-    let expected = [
-        "app-root",
-        "auth-realm",
-        "auth-secret",
-        "auth-secret-type",
-        "auth-type",
-        "custom-headers",
-        "force-ssl-redirect",
-        "from-to-www-redirect",
-        "permanent-redirect",
-        "permanent-redirect-code",
-        "preserve-trailing-slash",
-        "proxy-body-size",
-        "proxy-connect-timeout",
-        "proxy-cookie-domain",
-        "proxy-cookie-path",
-        "proxy-http-version",
-        "proxy-read-timeout",
-        "proxy-redirect-from",
-        "proxy-redirect-to",
-        "proxy-send-timeout",
-        "relative-redirects",
-        "rewrite-target",
-        "satisfy",
-        "server-alias",
-        "ssl-redirect",
-        "temporal-redirect",
-        "temporal-redirect-code",
-        "upstream-vhost",
-        "use-regex",
-        "x-forwarded-prefix",
-    ];
-    assert_eq!(honoured, expected);
-}
-
 /// `UPDATE_DOCS=1` writes the page anew.
 #[test]
 fn docs_annotations_md_is_current() {
