@@ -104,7 +104,7 @@ pub fn error_page<'a>(plan: &'a ErrorPlan, answer: Option<&CalloutAnswer<'a>>) -
         }
         Some(CalloutAnswer::Unreachable) => page(502, ERROR_PAGE),
     };
-    let edits = plan.on_response.iter().cloned().collect();
+    let edits = plan.on_response.to_vec();
     super::reply::edit(&mut reply, edits);
     reply
 }
