@@ -257,7 +257,11 @@ pub struct PolicySet {
     /// User name and password are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
-    /// Every request is redirected, before anything else but `denied` is looked at.
+    /// Cross-origin resource sharing (`enable-cors`). Every OPTIONS request of an allowed origin is answered 204
+    /// before anything below is looked at, and every answer to such an origin gets the headers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cors: Option<Cors>,
+    /// Every request is redirected, before anything else but `denied` and `cors` is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect: Option<Redirect>,
     /// Redirects to a path are sent without scheme and host (nginx `absolute_redirect off`).
@@ -309,6 +313,28 @@ pub struct BasicAuth {
     pub realm: String,
     /// Key in `PluginConfig.credentials`.
     pub credentials: String,
+}
+
+/// Cross-origin resource sharing. An empty value stands for no such header.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Cors {
+    /// `*` alone, which allows every request, even one without an Origin; or origins, compared without case, in
+    /// each of which one `*` may stand for letters, digits and hyphens.
+    pub origins: Vec<String>,
+    /// Value of Access-Control-Allow-Methods.
+    pub methods: String,
+    /// Value of Access-Control-Allow-Headers.
+    pub headers: String,
+    /// Value of Access-Control-Expose-Headers.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub expose_headers: String,
+    /// Value of Access-Control-Max-Age, in seconds.
+    pub max_age: String,
+    /// Access-Control-Allow-Credentials is sent.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub credentials: bool,
 }
 
 /// Errors that a Service answers instead (`custom-http-errors`). It is asked for `/` with the query, method and

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Alias, BasicAuth, Credentials, ErrorPages, Forwarded, Global, HeaderEdit, Host, PathMatching,
-    PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
+    Action, Alias, BasicAuth, Cors, Credentials, ErrorPages, Forwarded, Global, HeaderEdit, Host,
+    PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
 };
 
 /// What can be read from JSON.
@@ -205,6 +205,7 @@ read_struct!(PolicySet {
     denied: "denied" or None,
     max_body_bytes: "maxBodyBytes" or None,
     basic_auth: "basicAuth" or None,
+    cors: "cors" or None,
     redirect: "redirect" or None,
     relative_redirects: "relativeRedirects" or false,
     tls_redirect: "tlsRedirect" or None,
@@ -220,6 +221,15 @@ read_struct!(PolicySet {
 });
 
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
+
+read_struct!(Cors {
+    origins: "origins",
+    methods: "methods",
+    headers: "headers",
+    expose_headers: "exposeHeaders" or String::new(),
+    max_age: "maxAge",
+    credentials: "credentials" or false,
+});
 
 read_struct!(ErrorPages {
     statuses: "statuses",

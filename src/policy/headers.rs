@@ -203,6 +203,7 @@ pub fn response_edits<'a>(
     policies: Option<&'a CompiledPolicies>,
     facts: &Facts<'a>,
 ) -> Vec<Edit<'a>> {
+    let cors = policies.and_then(|policies| policies.cors.as_ref());
     let own = policies.map_or(&[][..], |policies| &policies.response_headers);
     let mut edits: Vec<Edit<'a>> =
         table.response_headers.iter().chain(own).map(|edit| edit.render(facts)).collect();
@@ -214,6 +215,9 @@ pub fn response_edits<'a>(
         let hidden = edits.iter().take_while(|edit| matches!(edit, Edit::Remove(_))).count();
         let name = Cow::Borrowed("strict-transport-security");
         edits.insert(hidden, Edit::Set(name, Cow::Borrowed(hsts.as_bytes())));
+    }
+    if let Some(cors) = cors {
+        cors.edits(facts, &mut edits);
     }
     edits
 }

@@ -9,6 +9,7 @@
 mod answer;
 mod basic_auth;
 mod client;
+mod cors;
 mod error_pages;
 mod headers;
 mod redirect;
@@ -26,6 +27,7 @@ use std::borrow::Cow;
 pub use answer::rewrite_answer;
 pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress, Network};
+pub use cors::Cors;
 pub use error_pages::{ask_for_error_page, error_page};
 pub use headers::{HeaderTemplate, InvalidHeader};
 pub use reply::page;
@@ -152,9 +154,7 @@ fn decide_with<'a>(
     match selection {
         // The catch-all server of ingress-nginx answers the health checks of load balancers.
         Selection::UnknownHost if *facts.path == *b"/healthz" => {
-            let reply =
-                Reply { status: 200, headers: Vec::new(), body: Cow::Borrowed(b""), details: "healthz" };
-            answer(table, &facts, None, reply)
+            answer(table, &facts, None, reply::empty(200, "healthz"))
         }
         Selection::UnknownHost => answer(table, &facts, None, page(404, "unknown_host")),
         Selection::NoRule(_) => answer(table, &facts, None, page(404, "no_rule")),
@@ -196,6 +196,9 @@ fn decide_rule<'a>(
     }
     if policies.denied.is_some() {
         return answer(table, &facts, None, page(503, "denied"));
+    }
+    if let Some(reply) = policies.cors.as_ref().and_then(|cors| cors.preflight(&facts)) {
+        return refuse(reply);
     }
     if let Some(redirect) = &policies.redirect {
         return refuse(redirect::configured(redirect, policies.relative_redirects, &facts));

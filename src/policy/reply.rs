@@ -19,6 +19,11 @@ pub fn page(status: u16, details: &'static str) -> Reply<'static> {
     }
 }
 
+/// An answer without a body.
+pub fn empty(status: u16, details: &'static str) -> Reply<'static> {
+    Reply { status, headers: Vec::new(), body: Cow::Borrowed(b""), details }
+}
+
 /// A redirect, with nginx's page.
 pub fn redirect(status: u16, location: Vec<u8>, details: &'static str) -> Reply<'static> {
     let mut reply = page(status, details);

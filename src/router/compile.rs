@@ -16,7 +16,7 @@ use crate::config::{
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
-use crate::policy::{ClientAddress, HeaderTemplate, Template, challenge};
+use crate::policy::{ClientAddress, Cors, HeaderTemplate, Template, challenge};
 
 /// User name to hash, shared by the policies that refer to one list.
 type Users = Rc<HashMap<Box<[u8]>, PasswordHash>>;
@@ -170,6 +170,7 @@ impl Compiler {
             denied,
             max_body_bytes,
             basic_auth,
+            cors,
             redirect,
             relative_redirects,
             tls_redirect,
@@ -207,6 +208,11 @@ impl Compiler {
                 Some(CompiledRedirect { url: url.into(), status })
             }
         };
+        if let Some(cors) = &cors {
+            for value in [&cors.methods, &cors.headers, &cors.expose_headers, &cors.max_age] {
+                text(&format!("{at}.cors"), value)?;
+            }
+        }
         let basic_auth = match basic_auth {
             None => None,
             Some(auth) => {
@@ -238,6 +244,7 @@ impl Compiler {
             denied: denied.map(Into::into),
             max_body_bytes,
             basic_auth,
+            cors: cors.map(Cors::compile),
             redirect,
             relative_redirects,
             tls_redirect,

@@ -10,7 +10,7 @@ use super::hosts::Hosts;
 use crate::config::{PathMatching, PathType, TlsRedirect};
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
-use crate::policy::{ClientAddress, HeaderTemplate, Template};
+use crate::policy::{ClientAddress, Cors, HeaderTemplate, Template};
 
 /// What requests are decided with.
 #[derive(Debug)]
@@ -167,6 +167,8 @@ pub struct CompiledPolicies {
     pub max_body_bytes: Option<u64>,
     /// User name and password are asked for.
     pub basic_auth: Option<CompiledBasicAuth>,
+    /// Cross-origin resource sharing.
+    pub cors: Option<Cors>,
     /// Every request is redirected.
     pub redirect: Option<CompiledRedirect>,
     /// Redirects to a path are sent without scheme and host.

@@ -8,6 +8,7 @@ pub mod annotations;
 mod backends;
 pub mod certificates;
 mod class;
+mod cors;
 mod credentials;
 pub mod diagnostic;
 mod error_pages;

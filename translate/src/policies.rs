@@ -12,6 +12,7 @@ use ingress_wasm::policy::{HeaderTemplate, Template};
 use ingress_wasm::router::check_alias;
 
 use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
+use crate::cors;
 use crate::credentials::{self, UserList};
 use crate::diagnostic::Diagnostic;
 use crate::error_pages::error_pages;
@@ -91,6 +92,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
     let mut set = PolicySet {
         denied: context.denied.clone(),
         max_body_bytes: body_limit(annotations, defaults),
+        cors: cors::read(annotations),
         redirect: redirect(context, report),
         relative_redirects: defaults.relative_redirects || annotations.is_true("relative-redirects"),
         tls_redirect: tls_redirect(context),

@@ -138,7 +138,7 @@ fn diagnostics() {
         (&[("backend-protocol", "GRPC")], &[("error[annotation-unsupported]", "only HTTP is spoken")]),
         (&[("backend-protocol", "http")], &[]),
         (&[("backend-protocol", "SPDY")], &[("warning[annotation-invalid]", "it is ignored")]),
-        (&[("enable-cors", "true")], &[("warning[annotation-unsupported]", "CORS")]),
+        (&[("enable-cors", "true")], &[]),
         (&[("ssl-redirect", "false"), ("limit-rps", "0"), ("satisfy", "all"), ("enable-cors", "0")], &[]),
         (&[("satisfy", "any")], &[("error[annotation-unsupported]", "`any` is not supported")]),
         (&[("cors-max-age", "5")], &[("note[annotation-no-effect]", "without `enable-cors`")]),

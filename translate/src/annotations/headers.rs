@@ -6,8 +6,6 @@ const BASE: Annotation = Annotation { group: Group::Headers, ..super::BASE };
 
 /// What belongs to `enable-cors`.
 const CORS: Annotation = Annotation { needs: &["enable-cors"], lost: Lost::Ignored(Severity::Note), ..BASE };
-/// Why the rest of CORS is not honoured either.
-const WITHOUT_CORS: Support = Support::NotSupported("no CORS headers are sent");
 
 pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
@@ -22,7 +20,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "cors-allow-credentials",
-        support: WITHOUT_CORS,
+        support: Support::Exact,
         summary: "Whether browsers may send credentials to another origin; `true` unless set.",
         example: "false",
         ..CORS
@@ -30,7 +28,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "cors-allow-headers",
         value: ValueGrammar::HeaderNames,
-        support: WITHOUT_CORS,
+        support: Support::Exact,
         risk: Risk::Medium,
         summary: "Headers that scripts of another origin may send.",
         example: "Authorization, Content-Type",
@@ -39,7 +37,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "cors-allow-methods",
         value: ValueGrammar::Methods,
-        support: WITHOUT_CORS,
+        support: Support::Exact,
         risk: Risk::Medium,
         summary: "Methods that scripts of another origin may use.",
         example: "GET, POST, OPTIONS",
@@ -48,7 +46,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "cors-allow-origin",
         value: ValueGrammar::Origins,
-        support: WITHOUT_CORS,
+        support: Support::Exact,
         // Invalid, it means `*`, with credentials, in ingress-nginx.
         protects: true,
         risk: Risk::Medium,
@@ -59,7 +57,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "cors-expose-headers",
         value: ValueGrammar::HeaderNames,
-        support: WITHOUT_CORS,
+        support: Support::Exact,
         risk: Risk::Medium,
         summary: "Headers of the answer that scripts of another origin may read.",
         example: "X-Total-Count",
@@ -68,7 +66,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "cors-max-age",
         value: ValueGrammar::ANY_INTEGER,
-        support: WITHOUT_CORS,
+        support: Support::Exact,
         summary: "How many seconds browsers remember the answer to a preflight request.",
         example: "600",
         ..CORS
@@ -86,7 +84,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "enable-cors",
         scope: Scope::Rule,
-        support: Support::NotSupported("no CORS headers are sent and preflight requests go to the backend"),
+        support: Support::Exact,
         neutral: &["false"],
         summary: "Answers preflight requests and sends CORS headers.",
         example: "true",
