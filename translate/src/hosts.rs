@@ -58,6 +58,8 @@ pub struct Entrant<'a> {
     pub policies: &'a IngressPolicies,
     /// The cluster that answers where a Service of its has no endpoints (`default-backend`).
     pub stand_in: Option<&'a str>,
+    /// Why its rules answer 404 and nothing else of it holds, if they do.
+    pub withheld: Option<&'a str>,
     /// Their position in the configuration.
     pub position: usize,
     /// That of the same policies without the redirect to HTTPS, and the beginnings of the paths that are
@@ -74,7 +76,7 @@ impl Hosts {
             backends.action(&place, backend, entrant.policies.connect_timeout, entrant.stand_in, report)
         });
         if ingress.rules.is_empty() {
-            match (default, &self.catch_all) {
+            match (default.filter(|_| entrant.withheld.is_none()), &self.catch_all) {
                 (None, _) => {}
                 (Some(action), None) => {
                     self.catch_all = Some(entrant.rule("/".to_owned(), PathType::Prefix, action));
@@ -225,6 +227,10 @@ pub type Ingresses<'a> = BTreeMap<&'a ObjectName, &'a Ingress>;
 
 impl Entrant<'_> {
     fn rule(&self, path: String, path_type: PathType, action: Action) -> Rule {
+        let action = match self.withheld {
+            Some(reason) => Action::Respond { status: 404, reason: reason.to_owned() },
+            None => action,
+        };
         let ingress = self.ingress.metadata.name.to_string();
         let plain = self.plain.filter(|(_, beginnings)| beginnings.iter().any(|b| path.starts_with(b)));
         let policies = plain.map_or(self.position, |(position, _)| position);

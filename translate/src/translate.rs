@@ -35,6 +35,10 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             report.reject(ingress);
             continue;
         }
+        let withheld = (effect == Effect::Withheld).then(|| reasons.join("; "));
+        if withheld.is_some() {
+            report.reject(ingress);
+        }
         on_tls.push(*ingress);
         if let (true, Some(reason)) = (host_wide, &denied) {
             hosts.deny(ingress, reason);
@@ -50,8 +54,12 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             certificates: any_tls,
             stand_in: stand_in.as_deref(),
         };
-        let read = policies::read(&context, &mut policies, &mut report);
-        let mut set = read.set.clone();
+        let mut read = policies::read(&context, &mut policies, &mut report);
+        if withheld.is_some() {
+            (read.app_root, read.from_to_www) = (None, false);
+            read.aliases.clear();
+        }
+        let mut set = if withheld.is_some() { PolicySet::default() } else { read.set.clone() };
         if ingress.rules.is_empty() {
             // For the hosts that nobody names ingress-nginx takes over everything but rewrites and
             // redirects (`controller.go`).
@@ -65,7 +73,14 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             (policies.position(set), exempt.as_slice())
         });
         let position = policies.position(set);
-        let entrant = Entrant { ingress, policies: &read, stand_in: stand_in.as_deref(), position, plain };
+        let entrant = Entrant {
+            ingress,
+            policies: &read,
+            stand_in: stand_in.as_deref(),
+            withheld: withheld.as_deref(),
+            position,
+            plain,
+        };
         hosts.add(&entrant, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();

@@ -16,6 +16,9 @@ pub enum Effect {
     Ignored,
     /// It is left out, as if it did not exist.
     NotServed,
+    /// Its rules are there and answer 404, as if nobody served them: ingress-nginx drops it, but a broader rule
+    /// must not get paths that were to be protected.
+    Withheld,
     /// Its rules are there and answer 503.
     Denied,
 }
@@ -89,7 +92,7 @@ pub fn check_annotations_with(ingress: &Ingress, extra_prefix: Option<&str>) -> 
 ///
 /// A canary is never served: it must not compete with the Ingress that it stands beside. Otherwise one
 /// refused protection denies the Ingress as a whole, since its annotations hold for all its rules. An
-/// Ingress that ingress-nginx would drop for a wrong value is denied instead if it carries any protection:
+/// Ingress that ingress-nginx would drop for a wrong value is withheld instead if it carries any protection:
 /// dropped, its paths could fall to a broader rule without one.
 pub fn verdict(ingress: &Ingress, extra_prefix: Option<&str>, global: &[GlobalDenial]) -> Verdict {
     let set = AnnotationSet::of(ingress, extra_prefix);
@@ -114,13 +117,10 @@ fn judge(findings: &[Finding<'_>], set: &AnnotationSet<'_>) -> Verdict {
         return Verdict { effect: Effect::NotServed, reasons: vec![reason(finding)], host_wide: false };
     }
     let guarded = set.iter().any(|setting| setting.entry.protects && setting.asks());
-    let denied = of(Effect::Denied).count() > 0;
-    let dropped = of(Effect::NotServed).count() > 0;
-    let effect = match (denied, dropped) {
-        (true, _) => Effect::Denied,
-        (false, true) if guarded => Effect::Denied,
-        (false, true) => Effect::NotServed,
-        (false, false) => Effect::Ignored,
+    let gravest = findings.iter().map(|finding| finding.effect).max().unwrap_or(Effect::Ignored);
+    let effect = match gravest {
+        Effect::NotServed if guarded => Effect::Withheld,
+        gravest => gravest,
     };
     let host_wide =
         of(Effect::Denied).any(|finding| finding.entry.is_some_and(|entry| entry.scope == Scope::Host));
@@ -239,6 +239,7 @@ fn known(entry: &Annotation, text: &str, fault: &Fault, effect: Effect) -> Diagn
     let refused = match (effect, entry.scope) {
         (Effect::Denied, Scope::Host) => "all rules of the hosts of this Ingress answer 503",
         (Effect::Denied, _) => "all rules of this Ingress answer 503",
+        (Effect::Withheld, _) => "all rules of this Ingress answer 404",
         (Effect::NotServed, _) => "the Ingress is not served",
         (Effect::Ignored, _) if honoured => "it is ignored and the default holds",
         (Effect::Ignored, _) => "it is ignored",

@@ -167,7 +167,7 @@ fn diagnostics() {
 
 #[test]
 fn verdicts() {
-    use Effect::{Denied, Ignored, NotServed};
+    use Effect::{Denied, Ignored, NotServed, Withheld};
     type Case<'a> = (&'a [(&'a str, &'a str)], Effect, &'a [&'a str], bool);
     let cases: &[Case<'_>] = &[
         (&[], Ignored, &[], false),
@@ -176,7 +176,7 @@ fn verdicts() {
         (&[("auth-url", "http://a.svc/ok")], Denied, &["auth-url is not supported"], false),
         (
             &[("auth-type", "form"), ("auth-secret", "s")],
-            Denied,
+            Withheld,
             &["the value of auth-type is not valid"],
             false,
         ),
@@ -210,7 +210,7 @@ fn verdicts() {
         ),
         (
             &[("custom-http-errors", "404,abc"), ("proxy-body-size", "1k")],
-            Denied,
+            Withheld,
             &["the value of custom-http-errors is not valid"],
             false,
         ),

@@ -129,7 +129,14 @@ impl Annotation {
             (InvalidValue::Empty, _) if !self.empty_is_mistake => Effect::Ignored,
             // The validator of ingress-nginx lets it pass, nginx gets no directive: its own default holds.
             (InvalidValue::UnknownUnit, _) => Effect::Ignored,
-            _ if self.protects && !self.safe_if_invalid => Effect::Denied,
+            _ if self.protects && !self.safe_if_invalid => match (fault, self.on_invalid) {
+                // ingress-nginx takes an empty value for none, and lets everybody in.
+                (InvalidValue::Empty, _) => Effect::Denied,
+                // Its validator looks at the characters of a URL only; the rest denies.
+                (InvalidValue::Malformed, _) if self.value == ValueGrammar::AuthUrl => Effect::Denied,
+                (_, OnInvalid::DropsIngress) => Effect::Withheld,
+                _ => Effect::Denied,
+            },
             (_, OnInvalid::DropsIngress) => Effect::NotServed,
             (_, OnInvalid::DeniesRule) => Effect::Denied,
             (_, OnInvalid::Ignored) => Effect::Ignored,
