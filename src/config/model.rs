@@ -51,6 +51,9 @@ pub struct Global {
     /// Whose word about the client is taken (ingress-nginx `use-forwarded-headers`, `proxy-real-ip-cidr`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub forwarded: Forwarded,
+    /// Requests that are answered 403 whatever their rule (ConfigMap `block-user-agents`, `block-referers`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Block>,
     /// Edits to what each backend receives, after the standard headers (ConfigMap `proxy-set-headers`).
     /// Values may hold nginx variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -102,6 +105,20 @@ impl Default for Forwarded {
             append: false,
         }
     }
+}
+
+/// Values of headers that keep a request out: a text that is the whole value, case aside, or an expression that is
+/// found in it, after `~` with case, after `~*` without.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Block {
+    /// Values of User-Agent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub user_agents: Vec<String>,
+    /// Values of Referer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub referers: Vec<String>,
 }
 
 /// A list of users, in the form of an htpasswd file. Never logged.
@@ -254,6 +271,12 @@ pub struct PolicySet {
     /// Largest request body in bytes, declared or streamed; a larger one is answered 413. Absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<u64>,
+    /// Which addresses may come in; others are answered 403.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub addresses: Option<Addresses>,
+    /// One of `addresses` and `basicAuth` suffices (nginx `satisfy any`); otherwise all are needed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub satisfy_any: bool,
     /// User name and password are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
@@ -301,6 +324,20 @@ pub struct PolicySet {
     /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_profile: Option<String>,
+}
+
+/// Which addresses of clients may come in (`allowlist-source-range`, `denylist-source-range`, ConfigMap
+/// `block-cidrs`). Entries are addresses or networks in CIDR notation, IPv4 or IPv6.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Addresses {
+    /// Only these. Empty: all but those of `deny`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow: Vec<String>,
+    /// Not these, be they in `allow` or not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deny: Vec<String>,
 }
 
 /// Basic authentication (RFC 7617).

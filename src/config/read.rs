@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Alias, BasicAuth, Cors, Credentials, ErrorPages, Forwarded, Global, HeaderEdit, Host,
+    Action, Addresses, Alias, BasicAuth, Block, Cors, Credentials, ErrorPages, Forwarded, Global, HeaderEdit, Host,
     PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
 };
 
@@ -165,6 +165,7 @@ read_struct!(PluginConfig {
 read_struct!(Global {
     connection_header: "connectionHeader" or false,
     forwarded: "forwarded" or Forwarded::default(),
+    block: "block" or None,
     request_headers: "requestHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
     underscores_in_headers: "underscoresInHeaders" or false,
@@ -178,6 +179,8 @@ read_struct!(Forwarded {
     address_header: "addressHeader" or Forwarded::default().address_header,
     append: "append" or false,
 });
+
+read_struct!(Block { user_agents: "userAgents" or Vec::new(), referers: "referers" or Vec::new() });
 
 read_struct!(Credentials { users: "users" });
 
@@ -204,6 +207,8 @@ read_struct!(Rule {
 read_struct!(PolicySet {
     denied: "denied" or None,
     max_body_bytes: "maxBodyBytes" or None,
+    addresses: "addresses" or None,
+    satisfy_any: "satisfyAny" or false,
     basic_auth: "basicAuth" or None,
     cors: "cors" or None,
     redirect: "redirect" or None,
@@ -219,6 +224,8 @@ read_struct!(PolicySet {
     cookie_path_rewrite: "cookiePathRewrite" or None,
     route_profile: "routeProfile" or None,
 });
+
+read_struct!(Addresses { allow: "allow" or Vec::new(), deny: "deny" or Vec::new() });
 
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
 

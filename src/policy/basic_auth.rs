@@ -6,7 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::reply::page;
-use crate::decision::{Reply, RequestView};
+use super::satisfy::Opinion;
+use crate::decision::RequestView;
 use crate::password::VerifiedCache;
 use crate::router::CompiledBasicAuth;
 
@@ -24,22 +25,18 @@ pub fn challenge(realm: &str) -> Box<str> {
     challenge.into()
 }
 
-/// Lets a request through that names a user of the list and that user's password.
-///
-/// # Errors
-///
-/// The 401 that asks for them.
+/// Passed by a request that names a user of the list and that user's password; others are asked for them (401).
 pub fn check<'a>(
     auth: &'a CompiledBasicAuth,
     request: &RequestView<'_>,
     verified: &mut VerifiedCache,
-) -> Result<(), Reply<'a>> {
+) -> Opinion<'a> {
     if is_allowed(auth, request, verified) {
-        return Ok(());
+        return Opinion::Passed;
     }
     let mut reply = page(401, "basic_auth");
     reply.headers.push(("www-authenticate".into(), Cow::Borrowed(auth.challenge.as_bytes())));
-    Err(reply)
+    Opinion::Challenged(reply)
 }
 
 fn is_allowed(auth: &CompiledBasicAuth, request: &RequestView<'_>, verified: &mut VerifiedCache) -> bool {

@@ -6,15 +6,18 @@
 //!
 //! Deliberately knows nothing of how a rule was found, of the host, of I/O, clocks and randomness.
 
+mod access;
 mod answer;
 mod basic_auth;
 mod client;
 mod cors;
 mod error_pages;
 mod headers;
+mod network;
 mod redirect;
 mod reply;
 mod rewrite;
+mod satisfy;
 mod template;
 
 #[cfg(all(test, not(target_family = "wasm")))]
@@ -26,16 +29,19 @@ use std::borrow::Cow;
 
 pub use answer::rewrite_answer;
 pub use basic_auth::challenge;
-pub use client::{Client, ClientAddress, Network};
+pub use client::{Client, ClientAddress};
 pub use cors::Cors;
 pub use error_pages::{ask_for_error_page, error_page};
 pub use headers::{HeaderTemplate, InvalidHeader};
+pub use network::{Network, NetworkSet};
 pub use reply::page;
 use rewrite::Rewritten;
+pub use satisfy::{Opinion, Satisfy};
 pub use template::{Template, UnknownVariable};
 
 use crate::decision::{CalloutAnswer, Decision, Edit, Forward, Reply, RequestView};
 use crate::password::VerifiedCache;
+use crate::regex;
 use crate::router::path::{Target, parse_target};
 use crate::router::{
     self, CompiledAction, CompiledPolicies, PathMatch, RoutingTable, Scratch, Selected, Selection,
@@ -45,13 +51,14 @@ use crate::router::{
 #[derive(Debug)]
 pub struct State {
     scratch: Scratch,
+    expressions: regex::Scratch,
     verified: VerifiedCache,
 }
 
 impl State {
     /// An empty state. `key` is random and keeps what is remembered of passwords from being guessed.
     pub fn new(key: [u8; 32]) -> Self {
-        State { scratch: Scratch::default(), verified: VerifiedCache::new(key) }
+        State { scratch: Scratch::default(), expressions: <_>::default(), verified: VerifiedCache::new(key) }
     }
 }
 
@@ -131,6 +138,12 @@ fn decide_with<'a>(
         };
         return answer(table, &facts, None, page(400, "invalid_path"));
     };
+    if let Some(block) = &table.block
+        && access::is_blocked(block, request, &mut state.expressions)
+    {
+        let facts = Facts { request, path, query, client, selected: None, answer: service };
+        return answer(table, &facts, None, page(403, "blocked"));
+    }
     let selection = router::select(table, request.authority(), &path, &mut state.scratch);
     let mut facts = Facts { request, path, query, client, selected: None, answer: service };
     let host = match &selection {
@@ -217,9 +230,14 @@ fn decide_rule<'a>(
     if let CompiledAction::Respond { status: status @ 500..600, .. } = &selected.rule.action {
         return refuse(page(*status, "no_backend"));
     }
-    if let Some(auth) = &policies.basic_auth
-        && let Err(reply) = basic_auth::check(auth, request, &mut state.verified)
-    {
+    let mut satisfy = Satisfy::new(policies.satisfy_any);
+    if let Some(addresses) = &policies.addresses {
+        satisfy.hear(|| access::check_address(addresses, &facts.client));
+    }
+    if let Some(auth) = &policies.basic_auth {
+        satisfy.hear(|| basic_auth::check(auth, request, &mut state.verified));
+    }
+    if let Err(reply) = satisfy.verdict() {
         return refuse(reply);
     }
     let (cluster, stands_in) = match &selected.rule.action {

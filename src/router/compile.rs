@@ -7,16 +7,17 @@ use std::rc::Rc;
 
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
-    CompiledAction, CompiledBasicAuth, CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect,
-    CompiledRewrite, CompiledRule, Fault, RoutingTable,
+    CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledErrorPages, CompiledHost,
+    CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderPattern, RoutingTable,
 };
 use crate::config::{
-    Action, Alias, ConfigError, Credentials, ErrorPages, Global, HeaderEdit, Host, PluginConfig, PolicySet,
-    Redirect, Replacement, Rewrite,
+    Action, Addresses, Alias, Block, ConfigError, Credentials, ErrorPages, Global, HeaderEdit, Host,
+    PluginConfig, PolicySet, Redirect, Replacement, Rewrite,
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
-use crate::policy::{ClientAddress, Cors, HeaderTemplate, Template, challenge};
+use crate::policy::{ClientAddress, Cors, HeaderTemplate, NetworkSet, Template, challenge};
+use crate::regex::{self, Regex};
 
 /// User name to hash, shared by the policies that refer to one list.
 type Users = Rc<HashMap<Box<[u8]>, PasswordHash>>;
@@ -71,6 +72,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
     let Global {
         connection_header,
         forwarded,
+        block,
         request_headers,
         response_headers,
         underscores_in_headers,
@@ -90,6 +92,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         connection_header,
         underscores_in_headers,
         client,
+        block: block.map(compile_block).transpose()?,
         request_headers,
         response_headers,
         redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,
@@ -113,6 +116,54 @@ fn status(at: &str, status: u16) -> Result<u16, ConfigError> {
         return Ok(status);
     }
     Err(inconsistent(at, format!("{status} is not a status between 300 and 308")))
+}
+
+/// Reads a list of networks.
+fn networks(at: &str, list: &[String]) -> Result<NetworkSet, ConfigError> {
+    NetworkSet::parse(list).map_err(|(index, reason)| inconsistent(format!("{at}[{index}]"), reason))
+}
+
+fn compile_addresses(at: &str, addresses: &Addresses) -> Result<CompiledAddresses, ConfigError> {
+    let Addresses { allow, deny } = addresses;
+    let allowed = networks(&format!("{at}.allow"), allow)?;
+    Ok(CompiledAddresses {
+        allow: (!allow.is_empty()).then_some(allowed),
+        deny: networks(&format!("{at}.deny"), deny)?,
+    })
+}
+
+fn compile_block(block: Block) -> Result<CompiledBlock, ConfigError> {
+    let patterns = |name: &str, list: Vec<String>| {
+        let compile = |(index, text): (usize, String)| {
+            pattern(&text)
+                .map_err(|error| inconsistent(format!("global.block.{name}[{index}]"), error.to_string()))
+        };
+        list.into_iter().enumerate().map(compile).collect::<Result<Box<[_]>, _>>()
+    };
+    Ok(CompiledBlock {
+        user_agents: patterns("userAgents", block.user_agents)?,
+        referers: patterns("referers", block.referers)?,
+    })
+}
+
+/// Says whether the filter understands an entry of [`Block`].
+///
+/// # Errors
+///
+/// What is wrong with the expression.
+pub fn check_pattern(text: &str) -> Result<(), regex::Error> {
+    pattern(text).map(drop)
+}
+
+fn pattern(text: &str) -> Result<HeaderPattern, regex::Error> {
+    let Some(expression) = text.strip_prefix('~') else {
+        return Ok(HeaderPattern::Text(text.as_bytes().into()));
+    };
+    let (expression, options) = match expression.strip_prefix('*') {
+        Some(expression) => (expression, regex::Options::CASELESS),
+        None => (expression, regex::Options::default()),
+    };
+    Regex::new(expression, options).map(|regex| HeaderPattern::Expression(Box::new(regex)))
 }
 
 fn pair(Replacement { from, to }: Replacement) -> (Box<str>, Box<str>) {
@@ -169,6 +220,8 @@ impl Compiler {
         let PolicySet {
             denied,
             max_body_bytes,
+            addresses,
+            satisfy_any,
             basic_auth,
             cors,
             redirect,
@@ -243,6 +296,11 @@ impl Compiler {
         Ok(CompiledPolicies {
             denied: denied.map(Into::into),
             max_body_bytes,
+            addresses: match addresses {
+                Some(addresses) => Some(compile_addresses(&format!("{at}.addresses"), &addresses)?),
+                None => None,
+            },
+            satisfy_any,
             basic_auth,
             cors: cors.map(Cors::compile),
             redirect,
@@ -412,6 +470,21 @@ mod tests {
                 global(r#"{"responseHeaders":[{"set":{"name":"a","value":"$nope"}}]}"#),
                 "global.responseHeaders[0]",
                 "`$nope` is not known",
+            ),
+            (
+                policy(r#"{"addresses":{"deny":["::1"],"allow":["10.0.0.0/8","10.0.0/8"]}}"#),
+                "policies[1].addresses.allow[1]",
+                "`10.0.0/8` is not an address",
+            ),
+            (
+                policy(r#"{"addresses":{"deny":[""]}}"#),
+                "policies[1].addresses.deny[0]",
+                "`` is not an address",
+            ),
+            (
+                global(r#"{"block":{"userAgents":["(","~*ok"],"referers":["~*("]}}"#),
+                "global.block.referers[0]",
+                "",
             ),
             (
                 global(r#"{"forwarded":{"trustedProxies":["10.0.0.0/8","10.0.0.0/33"]}}"#),

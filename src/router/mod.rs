@@ -14,13 +14,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use compile::compile;
+pub use compile::{check_pattern, compile};
 pub use expressions::check as check_expression;
 pub use hosts::{
     HostMatch, InvalidHost, canonical as canonical_host, check_alias, is_valid as is_valid_host, without_port,
 };
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
-    CompiledAction, CompiledBasicAuth, CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect,
-    CompiledRewrite, CompiledRule, Fault, RoutingTable,
+    CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledErrorPages, CompiledHost,
+    CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderPattern, RoutingTable,
 };

@@ -10,7 +10,8 @@ use super::hosts::Hosts;
 use crate::config::{PathMatching, PathType, TlsRedirect};
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
-use crate::policy::{ClientAddress, Cors, HeaderTemplate, Template};
+use crate::policy::{ClientAddress, Cors, HeaderTemplate, NetworkSet, Template};
+use crate::regex::Regex;
 
 /// What requests are decided with.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub struct RoutingTable {
     pub underscores_in_headers: bool,
     /// Who the client is.
     pub client: ClientAddress,
+    /// Whom the headers of a request keep out.
+    pub block: Option<CompiledBlock>,
     /// Edits to each request.
     pub request_headers: Box<[HeaderTemplate]>,
     /// Edits to each answer.
@@ -165,6 +168,10 @@ pub struct CompiledPolicies {
     pub denied: Option<Box<str>>,
     /// Largest request body in bytes.
     pub max_body_bytes: Option<u64>,
+    /// Who may come in by address.
+    pub addresses: Option<CompiledAddresses>,
+    /// One of address and password suffices.
+    pub satisfy_any: bool,
     /// User name and password are asked for.
     pub basic_auth: Option<CompiledBasicAuth>,
     /// Cross-origin resource sharing.
@@ -189,6 +196,33 @@ pub struct CompiledPolicies {
     pub answer_rewrite: Option<Rc<AnswerRewrite>>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
+}
+
+/// See [`crate::config::Addresses`].
+#[derive(Debug)]
+pub struct CompiledAddresses {
+    /// Who is let in; none: everybody.
+    pub allow: Option<NetworkSet>,
+    /// Who is refused.
+    pub deny: NetworkSet,
+}
+
+/// See [`crate::config::Block`].
+#[derive(Debug)]
+pub struct CompiledBlock {
+    /// Values of User-Agent.
+    pub user_agents: Box<[HeaderPattern]>,
+    /// Values of Referer.
+    pub referers: Box<[HeaderPattern]>,
+}
+
+/// A value of a header.
+#[derive(Debug)]
+pub enum HeaderPattern {
+    /// This text, without case.
+    Text(Box<[u8]>),
+    /// A text in which the expression is found.
+    Expression(Box<Regex>),
 }
 
 /// See [`crate::config::ErrorPages`].

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ingress_wasm::config::{Forwarded, Global, HeaderEdit, TlsRedirect};
 use ingress_wasm::policy::HeaderTemplate;
 
+use crate::access::{self, AddressDefaults};
 use crate::annotations::{GlobalDenial, GlobalSettings, check_config_map, global_denials};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ConfigMap, ObjectName, ObjectRef, Snapshot};
@@ -17,6 +18,8 @@ use crate::report::Report;
 pub struct Defaults {
     /// The part that the filter takes as it is.
     pub global: Global,
+    /// Lists of addresses.
+    pub addresses: AddressDefaults,
     /// Largest request body in bytes; none: any.
     pub max_body_bytes: Option<u64>,
     /// How long a connection to a backend may take to be made.
@@ -62,10 +65,13 @@ pub fn read(snapshot: &Snapshot, options: &Options, report: &mut Report) -> Defa
     };
     let request_headers = named("proxy-set-headers", &settings.proxy_set_headers);
     let added = named("add-headers", &settings.add_headers);
+    let mut denials = global_denials(map);
+    let block = access::block(map, &settings, &mut denials, report);
     let mut defaults = defaults(settings, options);
+    defaults.global.block = block;
     defaults.global.request_headers = request_headers;
     defaults.global.response_headers.extend(added);
-    defaults.denials = global_denials(map);
+    defaults.denials = denials;
     defaults
 }
 
@@ -92,6 +98,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
     };
     Defaults {
         global,
+        addresses: settings.addresses,
         max_body_bytes: (settings.proxy_body_size > 0).then_some(settings.proxy_body_size),
         connect_timeout: seconds(settings.proxy_connect_timeout),
         profile: RouteProfile {
@@ -162,6 +169,6 @@ fn header_edits(map: &ConfigMap, report: &mut Report) -> Vec<HeaderEdit> {
     edits
 }
 
-fn reference(map: &ConfigMap) -> ObjectRef {
+pub(crate) fn reference(map: &ConfigMap) -> ObjectRef {
     ObjectRef { kind: crate::objects::Kind::ConfigMap, name: map.metadata.name.clone() }
 }

@@ -127,29 +127,36 @@ impl Hosts {
         }
     }
 
-    /// The hosts of the configuration, by name.
+    /// The hosts of the configuration, by name. `nobody`: the policies of requests that no Ingress takes.
     pub fn finish(
         mut self,
+        nobody: PolicySet,
         policies: &mut Policies,
         report: &mut Report,
         ingresses: &Ingresses<'_>,
     ) -> Vec<Host> {
         let any = self.hosts.entry(ANY_HOST.to_owned()).or_default();
-        let plain = policies.position(<_>::default());
-        let respond = |status, path: &str, path_type, reason: &str| Rule {
+        let [nobody, plain] = [nobody, PolicySet::default()].map(|set| policies.position(set));
+        let respond = |status, path: &str, path_type, policies, reason: &str| Rule {
             ingress: String::new(),
             path: path.to_owned(),
             path_type,
-            policies: plain,
+            policies,
             action: Action::Respond { status, reason: reason.to_owned() },
         };
         if let Some(catch_all) = self.catch_all.take() {
             any.unmatched = Some(catch_all);
         } else if any.unmatched.is_none() {
-            any.unmatched = Some(respond(404, "/", PathType::Prefix, "no Ingress names this host"));
+            any.unmatched = Some(respond(404, "/", PathType::Prefix, nobody, "no Ingress names this host"));
         }
         if !any.owners.contains_key(&(HEALTH_PATH.to_owned(), PathType::Exact)) {
-            any.rules.push(respond(200, HEALTH_PATH, PathType::Exact, "health check of load balancers"));
+            any.rules.push(respond(
+                200,
+                HEALTH_PATH,
+                PathType::Exact,
+                plain,
+                "health check of load balancers",
+            ));
         }
         for host in self.hosts.values_mut() {
             let Some(reason) = host.denied.take() else { continue };

@@ -4,6 +4,7 @@
 //!
 //! Deliberately knows nothing of clients, watches, async code, sockets and of how a request is matched.
 
+mod access;
 pub mod annotations;
 mod backends;
 pub mod certificates;

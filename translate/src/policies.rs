@@ -11,6 +11,7 @@ use ingress_wasm::config::{
 use ingress_wasm::policy::{HeaderTemplate, Template};
 use ingress_wasm::router::check_alias;
 
+use crate::access;
 use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
 use crate::cors;
 use crate::credentials::{self, UserList};
@@ -102,6 +103,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         ..PolicySet::default()
     };
     answer_rewrites(context, &mut set, report);
+    access::read(context, &mut set);
     basic_auth(context, &mut set, policies, report);
     set.request_headers = upstream_host(context, report);
     set.request_headers.extend(own_headers(context, "request-headers", &mut set.denied, report));

@@ -84,7 +84,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         hosts.add(&entrant, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
-    let hosts = hosts.finish(&mut policies, &mut report, &by_name);
+    let hosts = hosts.finish(defaults.addresses.for_nobody(), &mut policies, &mut report, &by_name);
     let (sets, credentials, route_profiles) = policies.finish();
     let mut config = PluginConfig {
         version: SCHEMA_VERSION,

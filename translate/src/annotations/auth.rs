@@ -303,15 +303,12 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "satisfy",
         value: ValueGrammar::one_of(&["any", "all"]),
-        support: Support::Differs(
-            "`any` is not supported: such a rule answers 503; `all` is what always holds",
-        ),
+        support: Support::Exact,
         // An invalid value means `all`, the stricter one.
         protects: true,
         safe_if_invalid: true,
         lost: Lost::Denied,
         neutral: &["all"],
-        refused: &["any"],
         summary: "Whether a request has to pass all of address lists and authentication, or any one of them.",
         example: "all",
         ..BASE

@@ -79,7 +79,7 @@ fn diagnostics() {
         ),
         (
             &[("ingress.kubernetes.io/whitelist-source-range", "10.0.0.0/8")],
-            &[("note[annotation-legacy]", "old prefix"), ("error[annotation-unsupported]", "answer 503")],
+            &[("note[annotation-legacy]", "old prefix")],
         ),
         // Values.
         (&[("rewrite-target", "/new?x=1")], &[("warning[annotation-invalid]", "'?': it is ignored")]),
@@ -140,7 +140,7 @@ fn diagnostics() {
         (&[("backend-protocol", "SPDY")], &[("warning[annotation-invalid]", "it is ignored")]),
         (&[("enable-cors", "true")], &[]),
         (&[("ssl-redirect", "false"), ("limit-rps", "0"), ("satisfy", "all"), ("enable-cors", "0")], &[]),
-        (&[("satisfy", "any")], &[("error[annotation-unsupported]", "`any` is not supported")]),
+        (&[("satisfy", "any"), ("whitelist-source-range", "10.0.0.0/8")], &[]),
         (&[("cors-max-age", "5")], &[("note[annotation-no-effect]", "without `enable-cors`")]),
         (&[("http2-push-preload", "true")], &[("note[annotation-no-effect]", "server push")]),
         (&[("proxy-http-version", "1.0")], &[("warning[annotation-unsupported]", "HTTP/1.1")]),

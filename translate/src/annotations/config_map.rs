@@ -6,6 +6,8 @@ use std::sync::LazyLock;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::objects::{ConfigMap, Kind, ObjectRef};
 
+use crate::access::AddressDefaults;
+
 use super::config_table;
 use super::nearest::nearest_of;
 use super::snippet;
@@ -84,6 +86,9 @@ fn asks_for_protection(option: &ConfigOption, value: &str) -> bool {
         && !option.value.is_among(value, option.neutral)
 }
 
+/// Lists of addresses that keep somebody out: with a mistake in one nobody knows whom.
+const ADDRESS_LISTS: [&str; 3] = ["block-cidrs", "denylist-source-range", "whitelist-source-range"];
+
 /// Everything there is to say of the controller's ConfigMap, in the order of its keys.
 pub fn check_config_map(config_map: &ConfigMap) -> Vec<Diagnostic> {
     config_map.data.iter().filter_map(|(name, value)| check(config_map, name, value)).collect()
@@ -131,13 +136,16 @@ fn check_option(option: &ConfigOption, value: &str) -> Option<Diagnostic> {
             let holds = match (option.name, option.support) {
                 ("proxy-real-ip-cidr", _) => "no proxy is trusted",
                 ("custom-http-errors", _) => "such elements are passed over",
+                (name, _) if ADDRESS_LISTS.contains(&name) => "rules for which it would hold answer 503",
                 ("hide-headers" | "global-allowed-response-headers", _) => "such names are passed over",
                 (_, Support::Exact | Support::Differs(_)) => "it is ignored and the default holds",
                 _ => "it is ignored",
             };
             let consequence = format!("the value has to be {expected}; {fault}: {holds}");
+            let severity =
+                if ADDRESS_LISTS.contains(&option.name) { Severity::Error } else { Severity::Warning };
             return Some(
-                Diagnostic::warning("option-invalid", consequence).remedy(format!("write {expected}")),
+                Diagnostic::new(severity, "option-invalid", consequence).remedy(format!("write {expected}")),
             );
         }
         Ok(_) if option.value.is_among(value, option.neutral) => return None,
@@ -167,6 +175,12 @@ pub struct GlobalSettings {
     pub forwarded_for_header: String,
     /// `compute-full-forwarded-for`.
     pub compute_full_forwarded_for: bool,
+    /// `whitelist-source-range`, `denylist-source-range` and `block-cidrs`.
+    pub addresses: AddressDefaults,
+    /// `block-user-agents`, as written.
+    pub block_user_agents: String,
+    /// `block-referers`, as written.
+    pub block_referers: String,
     /// `proxy-add-original-uri-header`.
     pub proxy_add_original_uri_header: bool,
     /// `proxy-set-headers`: the ConfigMap, as namespace (none: not named) and name.
@@ -228,6 +242,9 @@ impl Default for GlobalSettings {
             proxy_real_ip_cidr: Network::parse("0.0.0.0/0").into_iter().collect(),
             forwarded_for_header: "X-Forwarded-For".to_owned(),
             compute_full_forwarded_for: false,
+            addresses: AddressDefaults::default(),
+            block_user_agents: String::new(),
+            block_referers: String::new(),
             proxy_add_original_uri_header: false,
             proxy_set_headers: None,
             add_headers: None,
@@ -276,6 +293,11 @@ impl GlobalSettings {
                 Err(InvalidValue::Element(_)) if name == "custom-http-errors" => {
                     settings.custom_http_errors = statuses(text);
                 }
+                Err(fault) if fault != InvalidValue::Empty && settings.addresses_of(name).is_some() => {
+                    if let Some(list) = settings.addresses_of(name) {
+                        *list = None;
+                    }
+                }
                 Err(InvalidValue::Element(_)) => settings.set(name, header_names(text)),
                 Err(_) => {}
             }
@@ -283,8 +305,25 @@ impl GlobalSettings {
         settings
     }
 
+    /// The list of addresses that an option holds.
+    fn addresses_of(&mut self, name: &str) -> Option<&mut Option<Vec<Network>>> {
+        match name {
+            "whitelist-source-range" => Some(&mut self.addresses.allow),
+            "denylist-source-range" => Some(&mut self.addresses.deny),
+            "block-cidrs" => Some(&mut self.addresses.block),
+            _ => None,
+        }
+    }
+
     fn set(&mut self, name: &str, value: Value) {
         match (name, value) {
+            (name, Value::Networks(networks)) if self.addresses_of(name).is_some() => {
+                if let Some(list) = self.addresses_of(name) {
+                    *list = Some(networks);
+                }
+            }
+            ("block-user-agents", Value::Text(list)) => self.block_user_agents = list,
+            ("block-referers", Value::Text(list)) => self.block_referers = list,
             ("use-forwarded-headers", Value::Bool(on)) => self.use_forwarded_headers = on,
             ("proxy-real-ip-cidr", Value::Networks(networks)) => self.proxy_real_ip_cidr = networks,
             ("forwarded-for-header", Value::Text(header)) => self.forwarded_for_header = header,

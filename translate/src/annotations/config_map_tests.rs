@@ -81,6 +81,15 @@ fn reads_settings() {
     // A mistake in the list of proxies never means that everybody is believed.
     let settings = GlobalSettings::read(&config_map(&[("proxy-real-ip-cidr", "10.0.0.0/8, nonsense")]));
     assert_eq!(settings.proxy_real_ip_cidr, []);
+    // With a mistake in a list that keeps somebody out nobody knows whom.
+    let settings = GlobalSettings::read(&config_map(&[
+        ("whitelist-source-range", "10.0.0.0/8"),
+        ("denylist-source-range", "10.0.0.0/8, nonsense"),
+        ("block-cidrs", ""),
+    ]));
+    let lists = settings.addresses;
+    let lengths = [lists.allow, lists.deny, lists.block].map(|list| list.map(|list| list.len()));
+    assert_eq!(lengths, [Some(1), None, Some(0)]);
 }
 
 #[test]
@@ -99,8 +108,10 @@ fn diagnostics() {
         ("ssl-redirect", "true", ""),
         ("http-redirect-code", "303", "`301`, `302`, `307` or `308`"),
         ("worker-processes", "4", "note[option-no-effect]"),
-        ("block-cidrs", "10.0.0.0/8", "all rules answer 503"),
-        ("block-cidrs", "nonsense", "all rules answer 503"),
+        ("block-cidrs", "10.0.0.0/8", ""),
+        ("block-cidrs", "nonsense", "rules for which it would hold answer 503"),
+        ("whitelist-source-range", "10.0.0.0/8, 10", "error[option-invalid]"),
+        ("block-user-agents", "~*bot", ""),
         ("block-cidrs", "", ""),
         ("global-auth-url", "http://a.svc/ok", "`enable-global-auth: \"false\"` answer 503"),
         ("enable-modsecurity", "false", ""),
@@ -125,12 +136,15 @@ fn diagnostics() {
 #[test]
 fn denials_by_option() {
     let found = global_denials(&config_map(&[
-        ("block-cidrs", "10.0.0.0/8"),
         ("enable-modsecurity", "true"),
+        ("global-auth-url", "http://a.svc/ok"),
         ("http-snippet", "gzip on;"),
         ("use-gzip", "true"),
     ]));
     let names: Vec<(&str, Option<&str>)> =
         found.iter().map(|denial| (denial.option, denial.waived_by)).collect();
-    assert_eq!(names, [("block-cidrs", None), ("enable-modsecurity", Some("enable-modsecurity"))]);
+    assert_eq!(
+        names,
+        [("enable-modsecurity", Some("enable-modsecurity")), ("global-auth-url", Some("enable-global-auth")),]
+    );
 }

@@ -101,7 +101,11 @@ pub(super) const fn idle(name: &'static str, value: ValueGrammar, default: &'sta
 
 const HONOURED: &[ConfigOption] = &[
     option("add-headers", ConfigMapName, "", Exact),
+    option("block-cidrs", CidrList, "", Exact),
+    option("block-referers", Text, "", Exact),
+    option("block-user-agents", Text, "", Exact),
     option("compute-full-forwarded-for", Boolean, "false", Exact),
+    option("denylist-source-range", CidrList, "", Exact),
     option("enable-underscores-in-headers", Boolean, "false", Exact),
     option("forwarded-for-header", HeaderName, "X-Forwarded-For", Exact),
     option("global-allowed-response-headers", HeaderNames, "", Exact),
@@ -137,14 +141,10 @@ const HONOURED: &[ConfigOption] = &[
     ),
     option("proxy-set-headers", ConfigMapName, "", Exact),
     option("use-forwarded-headers", Boolean, "false", Exact),
+    option("whitelist-source-range", CidrList, "", Exact),
 ];
 
 const PROTECTIONS: &[ConfigOption] = &[
-    guard("block-cidrs", CidrList, "", &[], None, "addresses are not looked at"),
-    guard("block-referers", Text, "", &[], None, "the Referer is not looked at"),
-    guard("block-user-agents", Text, "", &[], None, "the User-Agent is not looked at"),
-    guard("denylist-source-range", CidrList, "", &[], None, "addresses are not looked at"),
-    guard("whitelist-source-range", CidrList, "", &[], None, "addresses are not looked at"),
     guard(
         "enable-modsecurity",
         Boolean,

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::network::Network;
+use super::Network;
 use super::text::{parse_bool, parse_integer, parse_seconds, parse_size};
 
 /// A kind of value.

@@ -7,7 +7,7 @@ const BASE: Annotation = Annotation { group: Group::Limits, ..super::BASE };
 /// Lists of addresses: an empty one is never what its author meant.
 const ADDRESSES: Annotation = Annotation {
     value: ValueGrammar::CidrList,
-    support: Support::NotSupported("addresses are not looked at, so the rule answers 503"),
+    support: Support::Exact,
     on_invalid: OnInvalid::DeniesRule,
     protects: true,
     empty_is_mistake: true,

@@ -14,7 +14,6 @@ mod grammar;
 mod headers;
 mod limits;
 mod nearest;
-mod network;
 mod observability;
 mod own;
 mod routing;
@@ -36,8 +35,8 @@ pub use config_map::{
 };
 pub use docs::annotations_markdown;
 pub use grammar::{HeaderLine, InvalidValue, Value, ValueGrammar};
+pub use ingress_wasm::policy::Network;
 pub use nearest::{Prefix, nearest, prefix_hint, split};
-pub use network::Network;
 pub use set::{AnnotationSet, Setting};
 pub use text::{parse_bool, parse_integer, parse_seconds, parse_size};
 
