@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Addresses, Alias, BasicAuth, Block, Cors, Credentials, ErrorPages, Forwarded, Global, HeaderEdit, Host,
-    PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
+    Action, Addresses, Alias, BasicAuth, Block, Cors, Credentials, ErrorPages, Forwarded, Global, HeaderEdit,
+    Host, PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
 };
 
 /// What can be read from JSON.
