@@ -172,6 +172,10 @@ pub fn standard_edits<'a>(table: &'a RoutingTable, facts: &Facts<'a>) -> Vec<Edi
         // https://httpoxy.org: many CGI programs take this header for their HTTP_PROXY variable.
         Edit::Remove(Cow::Borrowed("proxy")),
     ]);
+    // What Envoy lets through asks for another protocol; nginx writes this in small letters.
+    if request.header("upgrade").is_some() {
+        edits.push(set("connection", Cow::Borrowed(b"upgrade")));
+    }
     edits
 }
 

@@ -82,7 +82,11 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
     let networks = settings.proxy_real_ip_cidr.iter().map(ToString::to_string);
     let forwarded = Forwarded {
         trust_headers,
-        trusted_proxies: if trust_headers { networks.collect() } else { Vec::new() },
+        trusted_proxies: if trust_headers || settings.enable_real_ip {
+            networks.collect()
+        } else {
+            Vec::new()
+        },
         address_header: settings.forwarded_for_header,
         append: trust_headers && settings.compute_full_forwarded_for,
     };

@@ -106,6 +106,9 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
     access::read(context, &mut set);
     basic_auth(context, &mut set, policies, report);
     set.request_headers = upstream_host(context, report);
+    if let Some(value) = text(annotations, "connection-proxy-header") {
+        set.request_headers.push(HeaderEdit::Set { name: "Connection".to_owned(), value });
+    }
     set.request_headers.extend(own_headers(context, "request-headers", &mut set.denied, report));
     set.response_headers = custom_headers(context, &mut set.denied, report);
     set.response_headers.extend(own_headers(context, "response-headers", &mut set.denied, report));

@@ -171,6 +171,8 @@ pub struct GlobalSettings {
     /// `proxy-real-ip-cidr`; of an invalid list nothing is left, so that nobody is trusted by mistake. Only
     /// of meaning with `use_forwarded_headers`.
     pub proxy_real_ip_cidr: Vec<Network>,
+    /// `enable-real-ip`.
+    pub enable_real_ip: bool,
     /// `forwarded-for-header`.
     pub forwarded_for_header: String,
     /// `compute-full-forwarded-for`.
@@ -240,6 +242,7 @@ impl Default for GlobalSettings {
         GlobalSettings {
             use_forwarded_headers: false,
             proxy_real_ip_cidr: Network::parse("0.0.0.0/0").into_iter().collect(),
+            enable_real_ip: false,
             forwarded_for_header: "X-Forwarded-For".to_owned(),
             compute_full_forwarded_for: false,
             addresses: AddressDefaults::default(),
@@ -326,6 +329,7 @@ impl GlobalSettings {
             ("block-referers", Value::Text(list)) => self.block_referers = list,
             ("use-forwarded-headers", Value::Bool(on)) => self.use_forwarded_headers = on,
             ("proxy-real-ip-cidr", Value::Networks(networks)) => self.proxy_real_ip_cidr = networks,
+            ("enable-real-ip", Value::Bool(on)) => self.enable_real_ip = on,
             ("forwarded-for-header", Value::Text(header)) => self.forwarded_for_header = header,
             ("compute-full-forwarded-for", Value::Bool(on)) => self.compute_full_forwarded_for = on,
             ("proxy-add-original-uri-header", Value::Bool(on)) => self.proxy_add_original_uri_header = on,

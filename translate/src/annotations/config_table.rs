@@ -106,6 +106,7 @@ const HONOURED: &[ConfigOption] = &[
     option("block-user-agents", Text, "", Exact),
     option("compute-full-forwarded-for", Boolean, "false", Exact),
     option("denylist-source-range", CidrList, "", Exact),
+    option("enable-real-ip", Boolean, "false", Exact),
     option("enable-underscores-in-headers", Boolean, "false", Exact),
     option("forwarded-for-header", HeaderName, "X-Forwarded-For", Exact),
     option("global-allowed-response-headers", HeaderNames, "", Exact),
@@ -355,14 +356,6 @@ const HEADERS: &[ConfigOption] = &[
         &["text/html"],
         Note,
         "an answer without Content-Type stays without",
-    ),
-    lacks(
-        "enable-real-ip",
-        Boolean,
-        "false",
-        &["false"],
-        Warning,
-        "the client's address is taken from a header only with `use-forwarded-headers`",
     ),
     lacks(
         "forwarded-host-header",

@@ -11,7 +11,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "connection-proxy-header",
         value: ValueGrammar::one_of(&["close", "keep-alive"]),
-        support: Support::NotSupported("Envoy decides by itself which connections to backends it keeps"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         lost: Lost::Ignored(Severity::Note),
         summary: "The Connection header of requests to the backend.",
