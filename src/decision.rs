@@ -10,11 +10,13 @@ use std::rc::Rc;
 pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
 /// Private header that picks the route with the settings that only a route can have.
 pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
+/// Private header by whose value Envoy chooses an endpoint.
+pub const HASH_HEADER: &str = "x-ingress-wasm-hash";
 /// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection.
 pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
 
 /// All headers that only listener, filter and routes may write.
-pub const PRIVATE_HEADERS: [&str; 3] = [CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER];
+pub const PRIVATE_HEADERS: [&str; 4] = [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CONNECTION_HEADER];
 
 /// [`Reply::details`] of an answer in place of an error. Envoy has to leave it alone, although the request may
 /// have failed in a way for which Envoy has a page.
@@ -178,6 +180,30 @@ pub struct Forward<'a> {
     pub answer_rewrite: Option<AnswerPlan>,
     /// Changes to the headers of the answer, in order.
     pub on_response: Vec<Edit<'static>>,
+    /// Where the requests are divided between a Service and a canary: which of the two this one goes to.
+    pub split: Option<Split>,
+}
+
+/// Which of two Services a request goes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Split {
+    /// To the canary.
+    pub canary: bool,
+    /// What decided.
+    pub by: SplitBy,
+}
+
+/// What decides between a Service and its canary, in order of precedence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SplitBy {
+    /// The client is bound to it by a cookie.
+    Affinity,
+    /// The canary's header.
+    Header,
+    /// The canary's cookie.
+    Cookie,
+    /// Chance.
+    Weight,
 }
 
 /// What is done where the answer of a backend, or the one that Envoy gives in its place, is an error.

@@ -74,12 +74,20 @@ impl Site {
                     path: "/".to_owned(),
                     path_type: PathType::Prefix,
                     policies: policy,
-                    action: Action::Forward { cluster: cluster_of(name), service: cluster_of(name) },
+                    action: Action::Forward {
+                        cluster: cluster_of(name),
+                        service: cluster_of(name),
+                        balancing: None,
+                    },
                 }],
             });
             let service = ServicePortName { service: ObjectName::new("test", *name), port: "80".to_owned() };
-            let cluster =
-                Cluster { service, connect_timeout: Duration::from_secs(5), endpoints: endpoints.clone() };
+            let cluster = Cluster {
+                service,
+                connect_timeout: Duration::from_secs(5),
+                load_balancing: <_>::default(),
+                endpoints: endpoints.clone(),
+            };
             clusters.insert(cluster_of(name), cluster);
         }
         let short = RouteProfile { read_timeout: Duration::from_millis(300), ..RouteProfile::default() };
@@ -89,6 +97,7 @@ impl Site {
                 generation: self.generation.to_owned(),
                 global: Global { connection_header: true, ..Global::default() },
                 credentials: BTreeMap::new(),
+                balancing: Vec::new(),
                 policies,
                 hosts,
             },

@@ -150,7 +150,13 @@ mod tests {
             "hosts":[{"name":"a","pathMatching":"expressions","appRoot":"/r","tls":true,"aliases":[{"name":"~b"},
             {"name":"c","tls":true}],"redirectTo":"d","rules":[{"ingress":"n/i","path":"/",
             "pathType":"Exact","policies":0,"action":{"forward":{"cluster":"c","service":"s"}}},{"ingress":"n/i","path":"/b",
-            "policies":1,"action":{"respond":{"status":503,"reason":"w"}}}]},{"name":"*"}]}"#;
+            "policies":1,"action":{"respond":{"status":503,"reason":"w"}}},{"ingress":"n/i","path":"/c",
+            "policies":1,"action":{"forward":{"cluster":"c","balancing":0}}}]},{"name":"*"}],
+            "balancing":[{"canary":{"ingress":"n/c","service":"n/d:80","cluster":"d","header":"x","headerValue":"y",
+            "headerPattern":"z","cookie":"k","weight":3,"weightTotal":10,"affinity":{"cookie":"s","key":"1"},
+            "hashBy":{"value":"$host"}},"affinity":{"cookie":"s","key":"2","setsCookie":true,"path":"/","domain":"d",
+            "expires":1,"maxAge":2,"secure":true,"sameSite":"None","conditionalSameSiteNone":true},
+            "hashBy":{"value":"$uri","subsets":["c#1","c#2"]}},{}]}"#;
         let own = from_slice(text.as_bytes()).expect("the own reader reads");
         let serdes: PluginConfig = serde_json::from_str(text).expect("serde reads");
         assert_eq!(own, serdes);

@@ -2,10 +2,12 @@
 //!
 //! Deliberately knows nothing of matching, of Kubernetes objects and of the host.
 
+mod balancing;
 mod json;
 mod load;
 mod model;
 mod read;
 
+pub use balancing::{Affinity, Balancing, Canary, HashBy};
 pub use load::{ConfigError, from_slice};
 pub use model::*;

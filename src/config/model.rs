@@ -7,6 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::Balancing;
+
 /// The version of this contract. Raised when a configuration written for one version would be misread by
 /// the other; the filter refuses every version but its own.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -32,6 +34,9 @@ pub struct PluginConfig {
     /// Sets of policies. Rules refer to them by position, since most rules share a few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicySet>,
+    /// How the requests for Services are divided. Rules refer to them by position.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub balancing: Vec<Balancing>,
     /// One entry per host name. A request is decided within one host only: there is no falling through
     /// to another when none of its rules match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -238,6 +243,10 @@ pub enum Action {
         /// The Service behind it, `namespace/name:port`. Absent: the name of the cluster says it.
         #[serde(default, skip_serializing_if = "String::is_empty")]
         service: String,
+        /// Position in `PluginConfig.balancing`. Absent: all requests go to the cluster, whose endpoints Envoy
+        /// chooses among.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        balancing: Option<usize>,
     },
     /// Proxied to another Service, since the one of the rule has no endpoints (`default-backend`). It is told
     /// so as in `ErrorPages`, with the X-Code 503, but for X-Original-URI and the path, which stays.
@@ -476,7 +485,7 @@ pub enum HeaderEdit {
     },
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(super) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 

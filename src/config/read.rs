@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Addresses, Alias, BasicAuth, Block, Cors, Credentials, ErrorPages, Forwarded, Global, HeaderEdit,
-    Host, PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
+    Action, Addresses, Affinity, Alias, Balancing, BasicAuth, Block, Canary, Cors, Credentials, ErrorPages,
+    Forwarded, Global, HashBy, HeaderEdit, Host, PathMatching, PathType, PluginConfig, PolicySet, Redirect,
+    Replacement, Rewrite, Rule, TlsRedirect,
 };
 
 /// What can be read from JSON.
@@ -159,6 +160,7 @@ read_struct!(PluginConfig {
     global: "global" or Global::default(),
     credentials: "credentials" or BTreeMap::new(),
     policies: "policies" or Vec::new(),
+    balancing: "balancing" or Vec::new(),
     hosts: "hosts" or Vec::new(),
 });
 
@@ -227,6 +229,41 @@ read_struct!(PolicySet {
 
 read_struct!(Addresses { allow: "allow" or Vec::new(), deny: "deny" or Vec::new() });
 
+read_struct!(Balancing {
+    canary: "canary" or None,
+    affinity: "affinity" or None,
+    hash_by: "hashBy" or None,
+});
+
+read_struct!(Canary {
+    ingress: "ingress",
+    service: "service",
+    cluster: "cluster",
+    header: "header" or None,
+    header_value: "headerValue" or None,
+    header_pattern: "headerPattern" or None,
+    cookie: "cookie" or None,
+    weight: "weight" or 0,
+    weight_total: "weightTotal" or 100,
+    affinity: "affinity" or None,
+    hash_by: "hashBy" or None,
+});
+
+read_struct!(Affinity {
+    cookie: "cookie",
+    key: "key",
+    sets_cookie: "setsCookie" or false,
+    path: "path" or None,
+    domain: "domain" or None,
+    expires: "expires" or None,
+    max_age: "maxAge" or None,
+    secure: "secure" or false,
+    same_site: "sameSite" or None,
+    conditional_same_site_none: "conditionalSameSiteNone" or false,
+});
+
+read_struct!(HashBy { value: "value", subsets: "subsets" or Vec::new() });
+
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
 
 read_struct!(Cors {
@@ -254,7 +291,7 @@ read_struct!(TlsRedirect {
 });
 
 read_enum!(Action {
-    "forward" => Forward { cluster: "cluster", service: "service" or String::new() },
+    "forward" => Forward { cluster: "cluster", service: "service" or String::new(), balancing: "balancing" or None },
     "standIn" => StandIn { cluster: "cluster", service: "service" },
     "respond" => Respond { status: "status", reason: "reason" or String::new() },
 });

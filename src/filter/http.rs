@@ -115,7 +115,14 @@ impl Http {
         match decision {
             // Nobody is asked twice.
             Decision::Ask(_) => Err(HostError(-1)),
-            Decision::Forward(Forward { edits, on_error, answer_rewrite, on_response, max_body_bytes }) => {
+            Decision::Forward(Forward {
+                edits,
+                on_error,
+                answer_rewrite,
+                on_response,
+                max_body_bytes,
+                split: _,
+            }) => {
                 host::set_headers(Map::Request, &header_map::encode(&apply_edits(headers, &edits)))?;
                 host::clear_route_cache()?;
                 self.body_left = max_body_bytes;

@@ -51,7 +51,14 @@ pub fn instead_of<'a>(
     let mut edits = edits(table, policies, cluster, facts);
     edits.push(Edit::Set(Cow::Borrowed("x-code"), Cow::Owned(status.to_string().into_bytes())));
     let on_response = on_response.into_iter().map(Edit::into_owned).collect();
-    let forward = Forward { edits, on_response, on_error: None, answer_rewrite: None, max_body_bytes: None };
+    let forward = Forward {
+        edits,
+        on_response,
+        on_error: None,
+        answer_rewrite: None,
+        max_body_bytes: None,
+        split: None,
+    };
     Some(Decision::Forward(forward))
 }
 

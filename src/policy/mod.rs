@@ -7,7 +7,9 @@
 //! Deliberately knows nothing of how a rule was found, of the host, of I/O, clocks and randomness.
 
 mod access;
+mod affinity;
 mod answer;
+mod balance;
 mod basic_auth;
 mod client;
 mod cors;
@@ -20,6 +22,8 @@ mod rewrite;
 mod satisfy;
 mod template;
 
+#[cfg(test)]
+mod balance_tests;
 #[cfg(all(test, not(target_family = "wasm")))]
 mod properties;
 #[cfg(test)]
@@ -39,7 +43,9 @@ use rewrite::Rewritten;
 pub use satisfy::{Opinion, Satisfy};
 pub use template::{Template, UnknownVariable};
 
-use crate::decision::{CalloutAnswer, Decision, Edit, Forward, Reply, RequestView};
+use balance::Choice;
+
+use crate::decision::{CalloutAnswer, Decision, Edit, Forward, HASH_HEADER, Reply, RequestView};
 use crate::password::VerifiedCache;
 use crate::regex;
 use crate::router::path::{Target, parse_target};
@@ -240,12 +246,15 @@ fn decide_rule<'a>(
     if let Err(reply) = satisfy.verdict() {
         return refuse(reply);
     }
-    let (cluster, stands_in) = match &selected.rule.action {
-        CompiledAction::Forward { cluster, .. } => (cluster, false),
-        CompiledAction::StandIn { cluster, .. } => (cluster, true),
+    let (cluster, balancing, stands_in) = match &selected.rule.action {
+        CompiledAction::Forward { cluster, balancing, .. } => (cluster, *balancing, false),
+        CompiledAction::StandIn { cluster, .. } => (cluster, None, true),
         CompiledAction::Respond { status, .. } => return refuse(page(*status, "respond")),
     };
+    let Choice { cluster, hash, cookie, split } =
+        balance::choose(table, balancing, cluster, &facts, &mut state.scratch);
     let mut edits = headers::request_edits(table, policies, cluster, &facts);
+    edits.extend(hash.map(|hash| Edit::Set(Cow::Borrowed(HASH_HEADER), Cow::Owned(hash.to_vec()))));
     if stands_in {
         error_pages::tell_stand_in(&facts, &mut edits);
     }
@@ -254,7 +263,9 @@ fn decide_rule<'a>(
         edits.extend(forwarded_prefix.map(|prefix| Edit::Set(Cow::Borrowed("x-forwarded-prefix"), prefix)));
     }
     let on_response = headers::response_edits(table, Some(policies), &facts);
-    let on_response = on_response.into_iter().map(Edit::into_owned).collect();
+    let on_response = on_response.into_iter().map(Edit::into_owned);
+    let cookie = cookie.map(|cookie| Edit::Add(Cow::Borrowed("set-cookie"), Cow::Owned(cookie)));
+    let on_response = on_response.chain(cookie).collect();
     let answer_rewrite = answer::plan(policies, &facts);
     let on_error = error_pages::plan(table, policies, &facts);
     Decision::Forward(Forward {
@@ -263,6 +274,7 @@ fn decide_rule<'a>(
         on_response,
         answer_rewrite,
         max_body_bytes: policies.max_body_bytes,
+        split,
     })
 }
 

@@ -261,7 +261,7 @@ impl Variable {
             Variable::Argument(name) => {
                 out.extend_from_slice(argument(facts.query.unwrap_or_default(), name))
             }
-            Variable::Cookie(name) => out.extend_from_slice(cookie(request, name)),
+            Variable::Cookie(name) => out.extend_from_slice(cookie(request, name).unwrap_or_default()),
         }
     }
 }
@@ -278,13 +278,14 @@ fn argument<'a>(query: &'a [u8], name: &str) -> &'a [u8] {
         .unwrap_or_default()
 }
 
-/// The first cookie of a name.
-fn cookie<'a>(request: &crate::decision::RequestView<'a>, name: &str) -> &'a [u8] {
+/// The first cookie of a name; names compare without case, as in nginx.
+pub(super) fn cookie<'a>(request: &crate::decision::RequestView<'a>, name: &str) -> Option<&'a [u8]> {
     let lines = request.headers.iter().filter(|(header, _)| *header == b"cookie");
-    lines
-        .flat_map(|(_, line)| line.split(|byte| *byte == b';'))
-        .find_map(|pair| pair.trim_ascii_start().strip_prefix(name.as_bytes())?.strip_prefix(b"="))
-        .unwrap_or_default()
+    lines.flat_map(|(_, line)| line.split(|byte| *byte == b';')).find_map(|pair| {
+        let (key, rest) = pair.trim_ascii_start().split_at_checked(name.len())?;
+        let value = rest.trim_ascii_start().strip_prefix(b"=")?.trim_ascii_start();
+        key.eq_ignore_ascii_case(name.as_bytes()).then_some(value)
+    })
 }
 
 #[cfg(test)]
@@ -341,7 +342,7 @@ mod tests {
             ("$is_args", "?"),
             ("$arg_x$arg_y$arg_empty$arg_none", "12"),
             ("$http_user_agent,$http_x_two,$http_none", "curl,1, 2,"),
-            ("$cookie_session", "s%3d"),
+            ("$cookie_session$cookie_SESSION$cookie_sess", "s%3ds%3d"),
             ("$remote_addr $server_port $request_method", "10.0.0.9 8080 GET"),
             ("t=${msec}", "t=1700000000.042"),
             ("$req_id", "00000000000000000000000000000abc"),

@@ -5,14 +5,15 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::balancing::{self, CompiledBalancing};
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledErrorPages, CompiledHost,
     CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderPattern, RoutingTable,
 };
 use crate::config::{
-    Action, Addresses, Alias, Block, ConfigError, Credentials, ErrorPages, Global, HeaderEdit, Host,
-    PluginConfig, PolicySet, Redirect, Replacement, Rewrite,
+    Action, Addresses, Alias, Balancing, Block, ConfigError, Credentials, ErrorPages, Global, HeaderEdit,
+    Host, PluginConfig, PolicySet, Redirect, Replacement, Rewrite,
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
@@ -28,12 +29,16 @@ type Users = Rc<HashMap<Box<[u8]>, PasswordHash>>;
 ///
 /// [`ConfigError::Inconsistent`], with the JSON path of what refers to nothing or cannot be.
 pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
-    let PluginConfig { version: _, generation, global, credentials, policies, hosts } = config;
+    let PluginConfig { version: _, generation, global, credentials, policies, balancing, hosts } = config;
     let mut compiler = Compiler::default();
     let users = compiler.credentials(credentials);
     let mut compiled_policies = Vec::with_capacity(policies.len());
     for (index, set) in policies.into_iter().enumerate() {
         compiled_policies.push(compiler.policies(&format!("policies[{index}]"), set, &users)?);
+    }
+    let mut compiled_balancing = Vec::with_capacity(balancing.len());
+    for (index, balancing) in balancing.into_iter().enumerate() {
+        compiled_balancing.push(compiler.balancing(&format!("balancing[{index}]"), balancing)?);
     }
     let mut host_names = Hosts::default();
     let mut certificates = Hosts::default();
@@ -54,7 +59,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
             let _ = certificates.insert(&host.name, index);
         }
         aliases.extend(std::mem::take(&mut host.aliases).into_iter().enumerate().map(|a| (index, a)));
-        compiled_hosts.push(compiler.host(index, host, compiled_policies.len())?);
+        compiled_hosts.push(compiler.host(index, host, compiled_policies.len(), compiled_balancing.len())?);
     }
     // No alias takes a name from a host, whatever their order.
     for (index, (position, Alias { name, tls })) in aliases {
@@ -98,6 +103,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,
         hsts: hsts.map(Into::into),
         policies: compiled_policies.into(),
+        balancing: compiled_balancing.into(),
         host_names,
         certificates,
         hosts: compiled_hosts.into(),
@@ -106,7 +112,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
     })
 }
 
-fn inconsistent(path: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+pub(super) fn inconsistent(path: impl Into<String>, reason: impl Into<String>) -> ConfigError {
     ConfigError::Inconsistent { path: path.into(), reason: reason.into() }
 }
 
@@ -171,7 +177,7 @@ fn pair(Replacement { from, to }: Replacement) -> (Box<str>, Box<str>) {
 }
 
 /// Checks what goes into a header as it stands.
-fn text(at: &str, text: &str) -> Result<(), ConfigError> {
+pub(super) fn text(at: &str, text: &str) -> Result<(), ConfigError> {
     if text.bytes().any(|byte| byte.is_ascii_control()) {
         return Err(inconsistent(at, "control characters are not allowed here"));
     }
@@ -322,6 +328,13 @@ impl Compiler {
         })
     }
 
+    fn balancing(&mut self, at: &str, balancing: Balancing) -> Result<CompiledBalancing, ConfigError> {
+        let (compiled, faults) = balancing::compile(at, balancing)?;
+        self.needs_clock |= compiled.needs_clock();
+        self.faults.extend(faults);
+        Ok(compiled)
+    }
+
     fn template(&mut self, at: &str, text: &str) -> Result<Template, ConfigError> {
         let template = Template::parse(text).map_err(|error| inconsistent(at, error.to_string()))?;
         self.needs_clock |= template.needs_clock();
@@ -338,7 +351,13 @@ impl Compiler {
         edits.into_iter().enumerate().map(compile).collect()
     }
 
-    fn host(&mut self, index: usize, host: Host, policies: usize) -> Result<CompiledHost, ConfigError> {
+    fn host(
+        &mut self,
+        index: usize,
+        host: Host,
+        policies: usize,
+        balancings: usize,
+    ) -> Result<CompiledHost, ConfigError> {
         let Host { name, path_matching, app_root, tls: _, aliases: _, redirect_to, rules } = host;
         if let Some(to) = &redirect_to {
             text(&format!("hosts[{index}].redirectTo"), to)?;
@@ -355,9 +374,14 @@ impl Compiler {
                 return Err(inconsistent(format!("hosts[{index}].rules[{position}].policies"), reason));
             }
             let action = match rule.action {
-                Action::Forward { cluster, service } => {
+                Action::Forward { cluster, service, balancing } => {
+                    if let Some(balancing) = balancing.filter(|position| *position >= balancings) {
+                        let at = format!("hosts[{index}].rules[{position}].action.balancing");
+                        let reason = format!("there are {balancings} of them, this names number {balancing}");
+                        return Err(inconsistent(at, reason));
+                    }
                     let service = (!service.is_empty()).then(|| service.into());
-                    CompiledAction::Forward { cluster: cluster.into(), service }
+                    CompiledAction::Forward { cluster: cluster.into(), service, balancing }
                 }
                 Action::StandIn { cluster, service } => {
                     CompiledAction::StandIn { cluster: cluster.into(), service: service.into() }
@@ -422,6 +446,27 @@ mod tests {
                 rules(format!("{},{}", rule(0, forward), rule(u32::MAX as usize, forward))),
                 "hosts[0].rules[1].policies",
                 "there are 1 sets",
+            ),
+            (
+                rules(rule(0, r#"{"forward":{"cluster":"c","balancing":0}}"#)),
+                "hosts[0].rules[0].action.balancing",
+                "there are 0 of them",
+            ),
+            (
+                r#""balancing":[{},{"hashBy":{"value":"$nothing"}}]"#.into(),
+                "balancing[1].hashBy.value",
+                "`$nothing` is not known",
+            ),
+            (
+                r#""balancing":[{"affinity":{"cookie":"a b","key":"k"}}]"#.into(),
+                "balancing[0].affinity.cookie",
+                "not the name of a cookie",
+            ),
+            (
+                r#""balancing":[{"canary":{"ingress":"n/i","service":"s","cluster":"c","weightTotal":0}}]"#
+                    .into(),
+                "balancing[0].canary.weightTotal",
+                "at least 1",
             ),
             (rules(status(199)), "hosts[0].rules[0].action.status", "199 is not"),
             (rules(status(600)), "hosts[0].rules[0].action.status", "600 is not"),

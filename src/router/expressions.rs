@@ -80,6 +80,13 @@ pub struct Scratch {
     lower: Vec<u8>,
 }
 
+impl Scratch {
+    /// The memory of matches, for expressions that are not paths.
+    pub fn regex(&mut self) -> &mut regex::Scratch {
+        &mut self.regex
+    }
+}
+
 /// Says whether a path is an expression that the filter can match.
 ///
 /// # Errors

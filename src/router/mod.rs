@@ -3,6 +3,7 @@
 //! Deliberately knows nothing of what the policies of a rule mean, of the host, of I/O, clocks and
 //! randomness.
 
+mod balancing;
 mod compile;
 mod elements;
 mod expressions;
@@ -14,6 +15,9 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use balancing::{
+    CompiledAffinity, CompiledBalancing, CompiledCanary, CompiledCookie, CompiledHashBy, HeaderRule,
+};
 pub use compile::{check_pattern, compile};
 pub use expressions::check as check_expression;
 pub use hosts::{

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use super::balancing::CompiledBalancing;
 use super::elements::ElementPaths;
 use super::expressions::ExpressionPaths;
 use super::hosts::Hosts;
@@ -36,6 +37,8 @@ pub struct RoutingTable {
     pub hsts: Option<Box<str>>,
     /// The policies that rules refer to.
     pub policies: Box<[CompiledPolicies]>,
+    /// How requests are divided, where rules refer to it.
+    pub balancing: Box<[CompiledBalancing]>,
     pub(super) host_names: Hosts,
     /// Names that there is a certificate for.
     pub(super) certificates: Hosts,
@@ -133,6 +136,8 @@ pub enum CompiledAction {
         cluster: Box<str>,
         /// `namespace/name:port`, where the cluster's name is another: see [`CompiledAction::service`].
         service: Option<Box<str>>,
+        /// Position in `RoutingTable.balancing`.
+        balancing: Option<usize>,
     },
     /// Proxied to another Service, since that of the rule has no endpoints.
     StandIn {
@@ -154,7 +159,7 @@ impl CompiledAction {
     /// The Service that the rule names, `namespace/name:port`.
     pub fn service(&self) -> Option<&str> {
         match self {
-            CompiledAction::Forward { cluster, service } => Some(service.as_deref().unwrap_or(cluster)),
+            CompiledAction::Forward { cluster, service, .. } => Some(service.as_deref().unwrap_or(cluster)),
             CompiledAction::StandIn { service, .. } => Some(service),
             CompiledAction::Respond { .. } => None,
         }

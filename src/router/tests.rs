@@ -13,7 +13,7 @@ fn table(path_matching: PathMatching, paths: &[&str]) -> RoutingTable {
             Some(path) => (path, PathType::Exact),
             None => (*path, PathType::Prefix),
         };
-        let action = Action::Forward { cluster: "c".into(), service: "n/s:80".into() };
+        let action = Action::Forward { cluster: "c".into(), service: "n/s:80".into(), balancing: None };
         Rule { ingress: "n/i".into(), path: path.into(), path_type, policies: 0, action }
     };
     let rules = paths.iter().map(rule).collect();
@@ -22,6 +22,7 @@ fn table(path_matching: PathMatching, paths: &[&str]) -> RoutingTable {
         generation: String::new(),
         global: <_>::default(),
         credentials: <_>::default(),
+        balancing: Vec::new(),
         policies: vec![PolicySet::default()],
         hosts: vec![Host {
             name: "h".into(),

@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ingress_wasm::config::{Action, Host, PolicySet, Rule};
+use ingress_wasm::config::{Action, Balancing, HashBy, Host, PolicySet, Rule};
 
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Ingress, IngressBackend, ObjectName, PortRef, Service, ServicePort, Snapshot};
-use crate::output::{Cluster, ClusterNaming, Endpoint, Endpoints, Options, ServicePortName};
+use crate::output::{Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, Options, ServicePortName};
 use crate::report::Report;
+use crate::upstreams::{Upstream, Upstreams, service_port};
 
 /// The clusters that rules have asked for so far.
 pub struct Backends<'s> {
     snapshot: &'s Snapshot,
     options: &'s Options,
     default_connect_timeout: Duration,
+    upstreams: &'s Upstreams,
     clusters: BTreeMap<String, Cluster>,
 }
 
@@ -34,18 +36,106 @@ pub struct Place<'i> {
 
 impl<'s> Backends<'s> {
     /// No clusters yet.
-    pub fn new(snapshot: &'s Snapshot, options: &'s Options, default_connect_timeout: Duration) -> Self {
-        Backends { snapshot, options, default_connect_timeout, clusters: BTreeMap::new() }
+    pub fn new(
+        snapshot: &'s Snapshot,
+        options: &'s Options,
+        default_connect_timeout: Duration,
+        upstreams: &'s Upstreams,
+    ) -> Self {
+        Backends { snapshot, options, default_connect_timeout, upstreams, clusters: BTreeMap::new() }
     }
 
-    /// The clusters that rules of these hosts and their policies name. What an older Ingress won or a rule for
+    /// What is said of Services as such.
+    pub fn upstreams(&self) -> &'s Upstreams {
+        self.upstreams
+    }
+
+    /// The Ingress that makes this backend a canary, if one does.
+    pub fn canary_of(&self, ingress: &Ingress, backend: &IngressBackend) -> Option<&'s ObjectName> {
+        let upstream = self.upstreams.get(&service_port(ingress, backend).to_string())?;
+        upstream.canary.as_ref().map(|_| &upstream.owner)
+    }
+
+    /// Whether a cluster has endpoints, as far as is known before names are resolved.
+    pub fn has_endpoints(&self, cluster: &str) -> bool {
+        self.clusters.get(cluster).is_some_and(|cluster| match &cluster.endpoints {
+            Endpoints::Addresses(addresses) => !addresses.is_empty(),
+            Endpoints::Name(_) => true,
+        })
+    }
+
+    /// The cluster of a canary, with the settings of the one it stands beside. None, and a diagnostic, where its
+    /// Service is not there.
+    pub fn beside(
+        &mut self,
+        main: &str,
+        canary: &Upstream,
+        load_balancing: LoadBalancing,
+        place: &Place<'_>,
+        backend: &IngressBackend,
+        report: &mut Report,
+    ) -> Option<String> {
+        let settings = self.clusters.get(main)?.clone();
+        let own = main.split_once('#').map(|(_, own)| format!("#{own}")).unwrap_or_default();
+        let own = if self.options.cluster_naming == ClusterNaming::Istio { String::new() } else { own };
+        let name = self.cluster_name(&canary.name, &canary.port, self.default_connect_timeout) + &own;
+        if !self.clusters.contains_key(&name) {
+            let service = canary.name.clone();
+            let endpoints = match self.endpoints(&service, &canary.port) {
+                Ok(endpoints) => endpoints,
+                Err(diagnostic) => {
+                    let found = format!("{}:{}", backend.service, backend.port);
+                    let mut diagnostic = diagnostic.field(place.field.clone(), &found);
+                    diagnostic.consequence = diagnostic
+                        .consequence
+                        .replace("requests are answered 503", "all requests go to the main Service");
+                    report.ingress(place.ingress, place.line, diagnostic);
+                    return None;
+                }
+            };
+            self.clusters.insert(name.clone(), Cluster { service, endpoints, load_balancing, ..settings });
+        }
+        Some(name)
+    }
+
+    /// By what the requests to a cluster are hashed. Where a few endpoints share a value, each such part of the
+    /// endpoints is a cluster of its own.
+    pub fn hash_by(&mut self, cluster: &str, upstream: &Upstream) -> Option<HashBy> {
+        let found = upstream.hash_by.as_ref()?;
+        let whole = self.clusters.get(cluster)?.clone();
+        let subsets = match (&whole.endpoints, found.subset_size) {
+            (Endpoints::Addresses(addresses), Some(size))
+                if self.options.cluster_naming == ClusterNaming::Plain =>
+            {
+                subsets(addresses, size)
+            }
+            _ => Vec::new(),
+        };
+        let mark = if cluster.contains('#') { ',' } else { '#' };
+        let parts = subsets.into_iter().enumerate().map(|(index, addresses)| {
+            let name = format!("{cluster}{mark}subset={index}");
+            let endpoints = Endpoints::Addresses(addresses);
+            self.clusters.insert(name.clone(), Cluster { endpoints, ..whole.clone() });
+            name
+        });
+        Some(HashBy { value: found.value.clone(), subsets: parts.collect() })
+    }
+
+    /// The clusters that rules of these hosts, their policies and what divides their requests name. What an older Ingress won or a rule for
     /// all paths covers needs none.
-    pub fn finish(mut self, hosts: &[Host], policies: &[PolicySet]) -> BTreeMap<String, Cluster> {
+    pub fn finish(
+        mut self,
+        hosts: &[Host],
+        policies: &[PolicySet],
+        balancing: &[Balancing],
+    ) -> BTreeMap<String, Cluster> {
         let rules = || hosts.iter().flat_map(|host| &host.rules);
         let used: BTreeSet<usize> = rules().map(|rule| rule.policies).collect();
         let sets = used.into_iter().filter_map(|position| policies.get(position));
         let named: BTreeSet<&str> =
             rules().filter_map(cluster_of).chain(sets.flat_map(clusters_of)).collect();
+        let divided = balancing.iter().flat_map(divided_clusters);
+        let named: BTreeSet<&str> = named.into_iter().chain(divided).collect();
         self.clusters.retain(|name, _| named.contains(name.as_str()));
         self.clusters
     }
@@ -68,7 +158,9 @@ impl<'s> Backends<'s> {
             match self.endpoints(&name, &backend.port) {
                 Ok(endpoints) => {
                     let service = name.clone();
-                    self.clusters.insert(cluster.clone(), Cluster { service, connect_timeout, endpoints });
+                    let load_balancing = self.load_balancing(&name);
+                    let cluster_of = Cluster { service, connect_timeout, load_balancing, endpoints };
+                    self.clusters.insert(cluster.clone(), cluster_of);
                 }
                 Err(mut diagnostic) => {
                     let reason = diagnostic.consequence.clone();
@@ -95,7 +187,7 @@ impl<'s> Backends<'s> {
             return Action::StandIn { cluster: other.to_owned(), service };
         }
         let service = if service == cluster { String::new() } else { service };
-        Action::Forward { cluster, service }
+        Action::Forward { cluster, service, balancing: None }
     }
 
     /// The cluster of the Service that answers for others (`default-backend`), by its first port. None where it
@@ -110,9 +202,17 @@ impl<'s> Backends<'s> {
         let cluster = self.cluster_name(&name, &port, connect_timeout);
         if !self.clusters.contains_key(&cluster) {
             let endpoints = self.endpoints(&name, &port).map_err(|diagnostic| diagnostic.consequence)?;
-            self.clusters.insert(cluster.clone(), Cluster { service: name, connect_timeout, endpoints });
+            let load_balancing = self.load_balancing(&name);
+            self.clusters.insert(
+                cluster.clone(),
+                Cluster { service: name, connect_timeout, load_balancing, endpoints },
+            );
         }
         Ok(cluster)
+    }
+
+    fn load_balancing(&self, name: &ServicePortName) -> LoadBalancing {
+        self.upstreams.get(&name.to_string()).map(Upstream::load_balancing).unwrap_or_default()
     }
 
     fn cluster_name(&self, name: &ServicePortName, reference: &PortRef, connect_timeout: Duration) -> String {
@@ -143,6 +243,10 @@ impl<'s> Backends<'s> {
         };
         if let Some(external) = &service.external_name {
             return external_name(service, external, port);
+        }
+        let by_address = self.upstreams.get(&name.to_string()).is_some_and(|found| found.service_upstream);
+        if by_address && let Some(address) = cluster_address(service, port) {
+            return Ok(Endpoints::Addresses(vec![address]));
         }
         let Some(found) = find_port(service, port) else {
             let known: Vec<String> = service.ports.iter().map(|port| port.port.to_string()).collect();
@@ -188,6 +292,28 @@ fn clusters_of(policies: &PolicySet) -> impl Iterator<Item = &str> {
     policies.error_pages.iter().filter_map(|pages| pages.cluster.as_deref())
 }
 
+/// The clusters that requests are divided among, besides that of the rule.
+fn divided_clusters(balancing: &Balancing) -> impl Iterator<Item = &str> {
+    let canary = balancing.canary.as_ref();
+    let hashes = [balancing.hash_by.as_ref(), canary.and_then(|canary| canary.hash_by.as_ref())];
+    let subsets = hashes.into_iter().flatten().flat_map(|hash| &hash.subsets).map(String::as_str);
+    canary.map(|canary| canary.cluster.as_str()).into_iter().chain(subsets)
+}
+
+/// Parts of `size` endpoints each; the last one is filled up from the beginning (`chashsubset.lua`).
+fn subsets(addresses: &[Endpoint], size: usize) -> Vec<Vec<Endpoint>> {
+    let size = size.max(1);
+    let filled = |part: &[Endpoint]| {
+        let more = addresses.iter().take(size - part.len());
+        let mut part = part.to_vec();
+        part.extend(more.cloned());
+        part.sort();
+        part.dedup();
+        part
+    };
+    addresses.chunks(size).map(filled).collect()
+}
+
 fn find_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
     service.ports.iter().find(|found| match port {
         PortRef::Number(number) => found.port == *number,
@@ -205,6 +331,17 @@ fn leads_home(name: &str) -> bool {
         Ok(address) => address.is_loopback() || address.is_unspecified(),
         Err(_) => local(&name.to_ascii_lowercase()),
     }
+}
+
+/// The cluster address of a Service, with the port that it has there.
+fn cluster_address(service: &Service, port: &PortRef) -> Option<Endpoint> {
+    let address = service.cluster_ip.clone().filter(|address| address.parse::<IpAddr>().is_ok())?;
+    let port = match (port, find_port(service, port)) {
+        (_, Some(found)) => found.port,
+        (PortRef::Number(number), None) => *number,
+        (PortRef::Name(_), None) => return None,
+    };
+    Some(Endpoint { address, port })
 }
 
 /// A Service of type ExternalName: Envoy resolves the name. The port is that of the Ingress, or that of the
@@ -291,7 +428,8 @@ spec: {type: ExternalName, externalName: localhost}
     fn endpoints(service: &str, port: &str, options: &Options) -> String {
         let mut snapshot = Snapshot::default();
         merge_into(&mut snapshot, read(&Arc::from("t.yaml"), OBJECTS).objects);
-        let backends = Backends::new(&snapshot, options, Duration::from_secs(5));
+        let upstreams = Upstreams::default();
+        let backends = Backends::new(&snapshot, options, Duration::from_secs(5), &upstreams);
         let name = ServicePortName { service: ObjectName::new("default", service), port: port.to_owned() };
         let port = port.parse().map_or_else(|_| PortRef::Name(port.to_owned()), PortRef::Number);
         let text = |Endpoint { address, port }: &Endpoint| format!("{address}:{port}");

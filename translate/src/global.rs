@@ -10,8 +10,9 @@ use crate::access::{self, AddressDefaults};
 use crate::annotations::{GlobalDenial, GlobalSettings, check_config_map, global_denials};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ConfigMap, ObjectName, ObjectRef, Snapshot};
-use crate::output::{Options, RouteProfile};
+use crate::output::{LoadBalancing, Options, RouteProfile};
 use crate::report::Report;
+use crate::upstreams::UpstreamDefaults;
 
 /// What holds where no annotation says otherwise.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Defaults {
     pub connect_timeout: Duration,
     /// Timeouts of the default route.
     pub profile: RouteProfile,
+    /// How endpoints are chosen.
+    pub upstreams: UpstreamDefaults,
     /// X-Original-URI is set for every Ingress.
     pub original_uri_header: bool,
     /// Plain HTTP is redirected where the host has a certificate.
@@ -108,6 +111,13 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         profile: RouteProfile {
             read_timeout: seconds(settings.proxy_read_timeout),
             send_timeout: seconds(settings.proxy_send_timeout),
+        },
+        upstreams: UpstreamDefaults {
+            load_balancing: match settings.load_balance.as_str() {
+                "ewma" => LoadBalancing::LeastRequest,
+                _ => LoadBalancing::RoundRobin,
+            },
+            service_upstream: settings.service_upstream,
         },
         ssl_redirect: settings.ssl_redirect,
         tls_redirect: TlsRedirect {

@@ -15,7 +15,7 @@ use crate::policies::{IngressPolicies, Policies};
 use crate::report::Report;
 
 /// The name of the host entry for requests that no other takes.
-const ANY_HOST: &str = "*";
+pub const ANY_HOST: &str = "*";
 /// Where the catch-all server of ingress-nginx answers health checks.
 const HEALTH_PATH: &str = "/healthz";
 
@@ -300,10 +300,19 @@ impl HostRules {
     ) {
         let ingress = entrant.ingress;
         let text = path.path.clone().filter(|path| !path.is_empty()).unwrap_or_else(|| "/".to_owned());
-        let path_type = match path.path_type {
-            Some(objects::PathType::Exact) => PathType::Exact,
-            _ => PathType::Prefix,
-        };
+        let path_type = path_type(path);
+        if let Some(backend) = &path.backend
+            && let Some(owner) = backends.canary_of(ingress, backend)
+        {
+            let consequence = format!(
+                "the path is not served: an Ingress that comes first ({owner}) makes its Service a canary"
+            );
+            let diagnostic = Diagnostic::error("canary-conflict", consequence)
+                .field(format!("{field}.backend"), &backend.service)
+                .remedy("give the canary a Service of its own");
+            report.ingress(ingress, path.line, diagnostic);
+            return;
+        }
         // Even a path that loses to an older one changes how the host's paths are read.
         self.expressions |= entrant.policies.use_regex || rewrites(entrant.policies, &text);
         let key = (text.clone(), path_type);
@@ -381,12 +390,21 @@ impl HostRules {
     }
 }
 
+/// How a path is meant.
+pub fn path_type(path: &IngressPath) -> PathType {
+    match path.path_type {
+        Some(objects::PathType::Exact) => PathType::Exact,
+        _ => PathType::Prefix,
+    }
+}
+
 /// A rewrite to another text than the path makes ingress-nginx write the path as an expression.
 fn rewrites(policies: &IngressPolicies, path: &str) -> bool {
     matches!(&policies.set.rewrite, Some(Rewrite::Path { target, .. }) if target != path)
 }
 
-fn host_name(rule: &IngressRule) -> String {
+/// The host of a rule as the configuration names it.
+pub fn host_name(rule: &IngressRule) -> String {
     match rule.host.as_deref() {
         None | Some("") => ANY_HOST.to_owned(),
         Some(host) => host.to_ascii_lowercase(),

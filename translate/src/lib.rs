@@ -7,6 +7,7 @@
 mod access;
 pub mod annotations;
 mod backends;
+mod canaries;
 pub mod certificates;
 mod class;
 mod cors;
@@ -22,6 +23,7 @@ mod policies;
 mod report;
 pub mod tls;
 mod translate;
+mod upstreams;
 
 pub use class::CLASS_ANNOTATION;
 pub use translate::{referenced_backends, translate};

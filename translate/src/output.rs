@@ -106,8 +106,23 @@ pub struct Cluster {
     pub service: ServicePortName,
     /// How long a connection may take to be made (`proxy-connect-timeout`).
     pub connect_timeout: Duration,
+    /// How a request's endpoint is chosen.
+    pub load_balancing: LoadBalancing,
     /// Where its endpoints come from.
     pub endpoints: Endpoints,
+}
+
+/// How Envoy chooses among the endpoints of a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LoadBalancing {
+    /// Endpoints take turns.
+    #[default]
+    RoundRobin,
+    /// Of two at random, the one with fewer requests at the time.
+    LeastRequest,
+    /// By the hash in the private header `x-ingress-wasm-hash`; by chance where there is none. Few requests move
+    /// to another endpoint when endpoints come or go.
+    Hash,
 }
 
 /// Where the endpoints of a cluster come from.

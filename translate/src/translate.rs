@@ -6,6 +6,7 @@ use ingress_wasm::config::{PluginConfig, PolicySet, SCHEMA_VERSION};
 
 use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verdict};
 use crate::backends::Backends;
+use crate::canaries::divide;
 use crate::certificates::{certificates, default_certificate};
 use crate::class::{Claim, claim};
 use crate::error_pages;
@@ -16,17 +17,18 @@ use crate::output::{Options, Translation};
 use crate::policies::{self, Context, Policies};
 use crate::report::Report;
 use crate::tls;
+use crate::upstreams::{Admitted, Upstreams};
 
 /// Translates all objects. Never fails: what cannot be honoured is among the diagnostics.
 pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let mut report = Report::default();
     let defaults = global::read(snapshot, options, &mut report);
     let mut policies = Policies::default();
-    let mut backends = Backends::new(snapshot, options, defaults.connect_timeout);
     let mut hosts = Hosts::default();
     let served = served(snapshot, options, &mut report);
     let any_tls = served.iter().any(|ingress| !ingress.tls.is_empty());
     let mut on_tls = Vec::with_capacity(served.len());
+    let mut admitted = Vec::with_capacity(served.len());
     for ingress in &served {
         check_annotations(ingress).into_iter().for_each(|diagnostic| report.add(diagnostic));
         let Verdict { effect, reasons, host_wide } = verdict(ingress, None, &defaults.denials);
@@ -44,13 +46,20 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             hosts.deny(ingress, reason);
         }
         let annotations = AnnotationSet::of(ingress, None);
-        let stand_in = error_pages::stand_in(ingress, &annotations, &mut backends, &mut report);
+        admitted.push(Admitted { ingress, annotations, denied, withheld });
+    }
+    let upstreams = Upstreams::gather(&admitted, defaults.upstreams, &mut report);
+    let mut backends = Backends::new(snapshot, options, defaults.connect_timeout, &upstreams);
+    // Of a canary nothing counts but what it says of its Service.
+    for admitted in admitted.iter().filter(|admitted| !admitted.is_canary()) {
+        let Admitted { ingress, annotations, denied, withheld } = admitted;
+        let stand_in = error_pages::stand_in(ingress, annotations, &mut backends, &mut report);
         let context = Context {
             snapshot,
             defaults: &defaults,
             ingress,
-            annotations: &annotations,
-            denied,
+            annotations,
+            denied: denied.clone(),
             certificates: any_tls,
             stand_in: stand_in.as_deref(),
         };
@@ -84,7 +93,8 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         hosts.add(&entrant, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
-    let hosts = hosts.finish(defaults.addresses.for_nobody(), &mut policies, &mut report, &by_name);
+    let mut hosts = hosts.finish(defaults.addresses.for_nobody(), &mut policies, &mut report, &by_name);
+    let balancing = divide(&mut hosts, &admitted, &mut backends, &mut report);
     let (sets, credentials, route_profiles) = policies.finish();
     let mut config = PluginConfig {
         version: SCHEMA_VERSION,
@@ -92,9 +102,10 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         global: defaults.global,
         credentials,
         policies: sets,
+        balancing,
         hosts,
     };
-    let clusters = backends.finish(&config.hosts, &config.policies);
+    let clusters = backends.finish(&config.hosts, &config.policies, &config.balancing);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);

@@ -20,7 +20,8 @@ use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::{merge_into, read};
 use ingress_wasm_translate::objects::{ObjectName, Snapshot};
 use ingress_wasm_translate::output::{
-    Cluster, ClusterNaming, Endpoint, Endpoints, Options, RouteProfile, ServicePortName, Translation,
+    Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, Options, RouteProfile, ServicePortName,
+    Translation,
 };
 use ingress_wasm_translate::translate;
 
@@ -206,7 +207,7 @@ fn json(value: &serde_json::Value, indent: usize, out: &mut String) {
 }
 
 fn cluster((name, cluster): (&String, &Cluster)) -> String {
-    let Cluster { service, connect_timeout, endpoints } = cluster;
+    let Cluster { service, connect_timeout, load_balancing, endpoints } = cluster;
     let endpoint = |Endpoint { address, port }: &Endpoint| match address.contains(':') {
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),
@@ -216,7 +217,12 @@ fn cluster((name, cluster): (&String, &Cluster)) -> String {
         Endpoints::Addresses(addresses) => addresses.iter().map(endpoint).collect::<Vec<_>>().join(" "),
         Endpoints::Name(name) => format!("resolve {}", endpoint(name)),
     };
-    format!("{name} ({service}), connect {}s: {endpoints}\n", connect_timeout.as_secs())
+    let how = match load_balancing {
+        LoadBalancing::RoundRobin => "",
+        LoadBalancing::LeastRequest => ", fewest requests",
+        LoadBalancing::Hash => ", by hash",
+    };
+    format!("{name} ({service}), connect {}s{how}: {endpoints}\n", connect_timeout.as_secs())
 }
 
 /// The route profiles, unless there is only the usual one.

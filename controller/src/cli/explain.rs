@@ -1,6 +1,8 @@
 //! `ingress-wasm explain`: which rule takes a request, why, and what the backend gets. The engine that
 //! decides is the one in the filter.
 
+mod division;
+
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -16,8 +18,10 @@ use ingress_wasm::router::path::parse_target;
 use ingress_wasm::router::{
     self, CompiledAction, CompiledRule, HostMatch, PathMatch, RoutingTable, Scratch, Selection,
 };
+use ingress_wasm_translate::output::Endpoint;
 use serde::Serialize;
 
+use self::division::Division;
 use super::{Format, InputArgs};
 use crate::terminal::{Style, Terminal};
 
@@ -113,6 +117,9 @@ enum Outcome {
         /// Statuses that another Service answers instead.
         #[serde(skip_serializing_if = "Option::is_none")]
         error_pages: Option<ErrorPagesExplanation>,
+        /// How the rule's requests are divided.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        division: Option<Box<Division>>,
     },
     /// The filter answers.
     Reply { status: u16, reason: String, details: &'static str, headers: Vec<(String, String)> },
@@ -140,7 +147,9 @@ pub fn explain(args: &ExplainArgs, terminal: &Terminal) -> anyhow::Result<ExitCo
     if args.demo_backends {
         let (snapshot, _) = catalog.snapshot();
         for name in ingress_wasm_translate::referenced_backends(&snapshot, &options) {
-            options.backends.entry(name).or_default();
+            // An address that nobody is asked at: a Service without one would be dead.
+            let endpoint = Endpoint { address: "127.0.0.1".to_owned(), port: 80 };
+            options.backends.entry(name).or_insert_with(|| vec![endpoint]);
         }
     }
     let translation = catalog.translate(&options);
@@ -353,14 +362,19 @@ fn outcome(
                 Some(headers.remove(position).1)
             };
             let cluster = take(ingress_wasm::decision::CLUSTER_HEADER).unwrap_or_default();
+            take(ingress_wasm::decision::HASH_HEADER);
             let route_profile = take(ingress_wasm::decision::PROFILE_HEADER);
             let target = take(":path").unwrap_or_default();
             let method = take(":method").unwrap_or_default();
             let host = take(":authority").unwrap_or_default();
             headers.insert(0, ("host".to_owned(), host));
+            let division = Division::of(table, rule, forward.split);
+            let canary = division.as_ref().and_then(|division| division.canary.as_ref());
+            let canary = canary.filter(|canary| canary.chosen).map(|canary| canary.service.clone());
             Outcome::Forward {
-                service: rule.map(|rule| action(&rule.action)).unwrap_or_default(),
+                service: canary.or_else(|| rule.map(|rule| action(&rule.action))).unwrap_or_default(),
                 cluster,
+                division: division.map(Box::new),
                 route_profile,
                 method,
                 target,
@@ -452,6 +466,7 @@ fn text(explanation: &Explanation, terminal: &Terminal) -> String {
             headers,
             response_edits,
             error_pages,
+            division,
         } => {
             let _ = writeln!(
                 out,
@@ -459,6 +474,9 @@ fn text(explanation: &Explanation, terminal: &Terminal) -> String {
                 label("backend"),
                 terminal.paint(Style::Bold, service)
             );
+            for (name, line) in division.iter().flat_map(|division| division.lines()) {
+                let _ = writeln!(out, "{} {line}", label(name));
+            }
             if let Some(profile) = route_profile {
                 let _ = writeln!(out, "{} {profile}", label("route"));
             }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints};
+use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints, LoadBalancing};
 
 use super::pb::{
     Any, ads, boolean, cluster, core, duration, endpoint, number, pack_any, seconds, tcp, upstream_http,
@@ -38,7 +38,12 @@ pub(super) fn cluster(name: &str, settings: &Cluster, discovery: Discovery) -> c
         name: name.to_owned(),
         connect_timeout: duration(settings.connect_timeout),
         per_connection_buffer_limit_bytes: number(BUFFER),
-        lb_policy: LbPolicy::RoundRobin.into(),
+        lb_policy: match settings.load_balancing {
+            LoadBalancing::RoundRobin => LbPolicy::RoundRobin,
+            LoadBalancing::LeastRequest => LbPolicy::LeastRequest,
+            LoadBalancing::Hash => LbPolicy::RingHash,
+        }
+        .into(),
         circuit_breakers: Some(without_limits()),
         typed_extension_protocol_options: [(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),

@@ -3,7 +3,7 @@
 
 use super::listeners::Kind;
 use super::local_reply::local_replies;
-use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, FILTER, PROFILE_HEADER, ROUTES};
+use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER, PROFILE_HEADER, ROUTES};
 use super::pb::{
     Any, ads, boolean, core, duration, early, hcm, mutation, number, pack_any, route, router, seconds,
 };
@@ -153,7 +153,7 @@ fn private_headers(kind: Kind, port: &str) -> core::TypedExtensionConfig {
         append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
         ..core::HeaderValueOption::default()
     };
-    let removed = [CLUSTER_HEADER, PROFILE_HEADER].iter().chain(ROUTER_HEADERS);
+    let removed = [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER].iter().chain(ROUTER_HEADERS);
     let actions = removed.map(|name| Action::Remove((*name).to_owned())).chain([Action::Append(connection)]);
     core::TypedExtensionConfig {
         name: "envoy.http.early_header_mutation.header_mutation".to_owned(),

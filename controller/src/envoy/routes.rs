@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ingress_wasm_translate::output::RouteProfile;
 
-use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, PROFILE_HEADER, ROUTES};
+use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, HASH_HEADER, PROFILE_HEADER, ROUTES};
 use super::pb::{duration, matcher, matcher_inputs, number, pack_any, previous_hosts, route, seconds};
 
 /// Headers of a backend's answer that nginx keeps from clients, and the server's name, which ingress-nginx
@@ -37,8 +37,8 @@ pub(super) fn route_configuration(
             matcher: Some(by_profile(default, profiles)),
             ..route::VirtualHost::default()
         }],
-        internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER]),
-        request_headers_to_remove: names(&[CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER]),
+        internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER]),
+        request_headers_to_remove: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CONNECTION_HEADER]),
         response_headers_to_remove: names(HIDDEN_RESPONSE_HEADERS),
         ..route::RouteConfiguration::default()
     }
@@ -97,9 +97,21 @@ fn catch_all(name: &str, profile: &RouteProfile) -> route::Route {
             timeout: seconds(0),
             idle_timeout: duration(idle),
             retry_policy: Some(retry_policy(*read_timeout)),
+            hash_policy: vec![by_header(HASH_HEADER)],
             ..route::RouteAction::default()
         })),
         ..route::Route::default()
+    }
+}
+
+/// What clusters with a hash go by.
+fn by_header(name: &str) -> route::route_action::HashPolicy {
+    use route::route_action::hash_policy::{Header, PolicySpecifier};
+
+    let header = Header { header_name: name.to_owned(), ..Header::default() };
+    route::route_action::HashPolicy {
+        policy_specifier: Some(PolicySpecifier::Header(header)),
+        ..route::route_action::HashPolicy::default()
     }
 }
 

@@ -22,6 +22,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
     let cluster = |endpoints: &Endpoints| Cluster {
         service: service.clone(),
         connect_timeout: Duration::from_secs(5),
+        load_balancing: <_>::default(),
         endpoints: endpoints.clone(),
     };
     let profile =
@@ -32,6 +33,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
             generation: "g".to_owned(),
             global: Default::default(),
             credentials: BTreeMap::new(),
+            balancing: Vec::new(),
             policies: Vec::new(),
             hosts: Vec::new(),
         },

@@ -33,6 +33,7 @@ fn plan(
         generation: "g".to_owned(),
         global: Default::default(),
         credentials: BTreeMap::new(),
+        balancing: Vec::new(),
         policies: Vec::new(),
         hosts: served.iter().map(host).collect(),
     };

@@ -204,7 +204,7 @@ impl Decided {
         forward: Forward<'_>,
         wire: &WireRequest,
     ) -> Result<Answer, String> {
-        let Forward { edits, on_error, answer_rewrite, on_response, max_body_bytes: _ } = forward;
+        let Forward { edits, on_error, answer_rewrite, on_response, max_body_bytes: _, split: _ } = forward;
         let mut answer = self.proxy(view, &edits, wire)?;
         let Some(response) = &mut answer.response else { return Ok(answer) };
         if let Some(mut plan) = on_error.filter(|plan| plan.statuses.contains(&response.status)) {

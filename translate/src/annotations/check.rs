@@ -61,6 +61,8 @@ enum Fault {
     NoEffect,
     /// Honoured with a difference.
     Differs,
+    /// On a canary Ingress, where it does not count.
+    OfCanary,
 }
 
 struct Finding<'a> {
@@ -90,8 +92,7 @@ pub fn check_annotations_with(ingress: &Ingress, extra_prefix: Option<&str>) -> 
 /// What becomes of an Ingress because of its annotations, and of what the ConfigMap asks for all
 /// ([`global_denials`](super::global_denials)).
 ///
-/// A canary is never served: it must not compete with the Ingress that it stands beside. Otherwise one
-/// refused protection denies the Ingress as a whole, since its annotations hold for all its rules. An
+/// One refused protection denies the Ingress as a whole, since its annotations hold for all its rules. An
 /// Ingress that ingress-nginx would drop for a wrong value is withheld instead if it carries any protection:
 /// dropped, its paths could fall to a broader rule without one.
 pub fn verdict(ingress: &Ingress, extra_prefix: Option<&str>, global: &[GlobalDenial]) -> Verdict {
@@ -112,11 +113,9 @@ pub fn verdict(ingress: &Ingress, extra_prefix: Option<&str>, global: &[GlobalDe
 
 fn judge(findings: &[Finding<'_>], set: &AnnotationSet<'_>) -> Verdict {
     let of = |effect| findings.iter().filter(move |finding| finding.effect == effect);
-    let canary = |finding: &&Finding<'_>| finding.entry.is_some_and(|entry| entry.lost == Lost::NotServed);
-    if let Some(finding) = of(Effect::NotServed).find(canary) {
-        return Verdict { effect: Effect::NotServed, reasons: vec![reason(finding)], host_wide: false };
-    }
-    let guarded = set.iter().any(|setting| setting.entry.protects && setting.asks());
+    // Without a canary there is no rule less.
+    let guarded =
+        !set.is_true("canary") && set.iter().any(|setting| setting.entry.protects && setting.asks());
     let gravest = findings.iter().map(|finding| finding.effect).max().unwrap_or(Effect::Ignored);
     let effect = match gravest {
         Effect::NotServed if guarded => Effect::Withheld,
@@ -167,6 +166,16 @@ fn findings<'a>(
             push(Some(entry), Fault::Legacy, Effect::Ignored);
         }
         let setting = Setting { entry, prefix, key, text: &annotation.value, line: annotation.line };
+        if set.is_true("canary") && !counts_on_canary(entry) {
+            match assess(&setting, set) {
+                Some((fault, Effect::NotServed)) => push(Some(entry), fault, Effect::NotServed),
+                _ if setting.asks() && !matches!(entry.support, Support::NoEffect(_)) => {
+                    push(Some(entry), Fault::OfCanary, Effect::Ignored);
+                }
+                _ => {}
+            }
+            continue;
+        }
         if let Some((fault, effect)) = assess(&setting, set) {
             push(Some(entry), fault, effect);
         }
@@ -175,6 +184,22 @@ fn findings<'a>(
         }
     }
     all
+}
+
+/// Whether an annotation counts on a canary Ingress: what is said of its Service does, and of whole hosts. Of
+/// rules the main Ingress has the say.
+fn counts_on_canary(entry: &Annotation) -> bool {
+    entry.name.starts_with("canary")
+        || entry.scope == Scope::Host
+        || matches!(
+            entry.name,
+            "affinity-canary-behavior"
+                | "load-balance"
+                | "service-upstream"
+                | "upstream-hash-by"
+                | "upstream-hash-by-subset"
+                | "upstream-hash-by-subset-size"
+        )
 }
 
 /// What is to be said of one annotation by itself.
@@ -273,6 +298,11 @@ fn known(entry: &Annotation, text: &str, fault: &Fault, effect: Effect) -> Diagn
             Diagnostic::note("annotation-no-effect", format!("it has no effect without {needed}"))
         }
         Fault::Differs => Diagnostic::note("annotation-differs", reason),
+        Fault::OfCanary => {
+            let severity = if entry.protects { Severity::Warning } else { Severity::Note };
+            let consequence = "it does not count on a canary: what the main Ingress says holds for its requests too";
+            Diagnostic::new(severity, "annotation-no-effect", consequence)
+        }
         Fault::Shadowed => {
             Diagnostic::warning("annotation-legacy", "the same annotation under a newer prefix counts, this one does not")
                 .remedy("remove it")

@@ -124,12 +124,17 @@ fn diagnostics() {
         ),
         // Not supported, by gravity.
         (&[("auth-url", "http://a.svc/ok")], &[("error[annotation-unsupported]", "no service is asked")]),
+        (&[("canary", "true"), ("canary-weight", "10")], &[]),
         (
-            &[("canary", "true"), ("canary-weight", "10")],
+            &[("canary", "true"), ("auth-url", "http://a.svc/ok"), ("rewrite-target", "/")],
             &[
-                ("error[annotation-unsupported]", "the Ingress is not served"),
-                ("note[annotation-unsupported]", "canary Ingress is not served"),
+                ("warning[annotation-no-effect]", "does not count on a canary"),
+                ("note[annotation-no-effect]", "does not count on a canary"),
             ],
+        ),
+        (
+            &[("canary", "true"), ("custom-http-errors", "abc")],
+            &[("error[annotation-invalid]", "the Ingress is not served")],
         ),
         (
             &[("canary", "false"), ("canary-weight", "10")],
@@ -215,11 +220,12 @@ fn verdicts() {
             false,
         ),
         (
-            &[("canary", "true"), ("auth-url", "http://a.svc/ok")],
+            &[("canary", "true"), ("auth-url", "http://a.svc/ok"), ("custom-http-errors", "abc")],
             NotServed,
-            &["canary is not supported"],
+            &["the value of custom-http-errors is not valid"],
             false,
         ),
+        (&[("canary", "true"), ("auth-url", "http://a.svc/ok")], Ignored, &[], false),
         (&[("canary", "maybe")], Ignored, &[], false),
         (&[("proxy-body-size", "huge"), ("satisfy", "one")], Ignored, &[], false),
         (&[("client-body-buffer-size", "1b")], Ignored, &[], false),
@@ -263,7 +269,7 @@ fn the_config_map_denies_unless_waived() {
         (&[], Effect::Denied),
         (&[("enable-global-auth", "true")], Effect::Denied),
         (&[("enable-global-auth", "false")], Effect::Ignored),
-        (&[("canary", "true")], Effect::NotServed),
+        (&[("canary", "true")], Effect::Denied),
     ];
     for (annotations, effect) in cases {
         assert_eq!(verdict(&prefixed(annotations), None, &global).effect, effect, "{annotations:?}");

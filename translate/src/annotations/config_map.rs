@@ -227,6 +227,10 @@ pub struct GlobalSettings {
     pub proxy_redirect_from: String,
     /// `proxy-redirect-to`.
     pub proxy_redirect_to: String,
+    /// `load-balance`.
+    pub load_balance: String,
+    /// `service-upstream`.
+    pub service_upstream: bool,
     /// `hsts`.
     pub hsts: bool,
     /// `hsts-include-subdomains`.
@@ -270,6 +274,8 @@ impl Default for GlobalSettings {
             proxy_cookie_path: "off".to_owned(),
             proxy_redirect_from: "off".to_owned(),
             proxy_redirect_to: "off".to_owned(),
+            load_balance: "round_robin".to_owned(),
+            service_upstream: false,
             hsts: true,
             hsts_include_subdomains: true,
             hsts_max_age: 31_536_000,
@@ -363,6 +369,8 @@ impl GlobalSettings {
             ("proxy-cookie-path", Value::Text(paths)) => self.proxy_cookie_path = paths,
             ("proxy-redirect-from", Value::Text(from)) => self.proxy_redirect_from = from,
             ("proxy-redirect-to", Value::Text(to)) => self.proxy_redirect_to = to,
+            ("load-balance", Value::Text(name)) => self.load_balance = name,
+            ("service-upstream", Value::Bool(on)) => self.service_upstream = on,
             ("hsts", Value::Bool(on)) => self.hsts = on,
             ("hsts-include-subdomains", Value::Bool(on)) => self.hsts_include_subdomains = on,
             ("hsts-max-age", Value::Integer(seconds)) => self.hsts_max_age = seconds,

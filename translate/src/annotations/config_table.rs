@@ -273,23 +273,27 @@ const REDIRECTS_AND_ERRORS: &[ConfigOption] = &[
     ),
 ];
 
-const TURNS: &str = "endpoints take turns";
+const ONLY_ANNOTATION: &str = "ingress-nginx reads the annotation of this name only";
 const AGAIN: &str = "what is tried again does not depend on it";
 pub(super) const STREAM: &str = "TCP and UDP services are not served";
 
 const TRAFFIC: &[ConfigOption] = &[
-    lacks("load-balance", Text, "round_robin", &["round_robin"], Warning, TURNS),
-    lacks("upstream-hash-by", ValueGrammar::Characters(&VARIABLES), "", &[], Warning, TURNS),
-    lacks("upstream-hash-by-subset", Boolean, "false", &["false"], Note, TURNS),
-    lacks("upstream-hash-by-subset-size", INTEGER, "3", &[], Note, TURNS),
-    lacks(
-        "service-upstream",
-        Boolean,
-        "false",
-        &["false"],
-        Warning,
-        "requests go to the endpoints of a Service, not to its cluster address",
-    ),
+    ConfigOption {
+        neutral: &["round_robin"],
+        ..option(
+            "load-balance",
+            Text,
+            "round_robin",
+            Differs(
+                "`ewma` takes, of two endpoints at random, the one with fewer requests at the time instead of the one \
+                 that has answered faster; with any other value endpoints take turns",
+            ),
+        )
+    },
+    option("upstream-hash-by", ValueGrammar::Characters(&VARIABLES), "", NoEffect(ONLY_ANNOTATION)),
+    option("upstream-hash-by-subset", Boolean, "false", NoEffect(ONLY_ANNOTATION)),
+    option("upstream-hash-by-subset-size", INTEGER, "3", NoEffect(ONLY_ANNOTATION)),
+    option("service-upstream", Boolean, "false", Exact),
     lacks("proxy-next-upstream", Text, "error timeout", &[], Warning, AGAIN),
     lacks("proxy-next-upstream-timeout", Seconds, "0", &["0"], Warning, AGAIN),
     lacks("proxy-next-upstream-tries", COUNT, "3", &[], Warning, AGAIN),

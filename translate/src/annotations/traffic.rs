@@ -5,13 +5,8 @@ use super::*;
 const BASE: Annotation = Annotation { group: Group::Traffic, ..super::BASE };
 
 /// What belongs to `affinity`.
-const COOKIE: Annotation = Annotation {
-    scope: Scope::Service,
-    support: Support::NotSupported("requests are spread over all endpoints, no cookie is set"),
-    lost: Lost::Ignored(Severity::Note),
-    needs: &["affinity"],
-    ..BASE
-};
+const COOKIE: Annotation =
+    Annotation { scope: Scope::Service, support: Support::Exact, needs: &["affinity"], ..BASE };
 /// What belongs to `mirror-target`.
 const MIRROR: Annotation = Annotation {
     support: Support::NotSupported("nothing is mirrored"),
@@ -20,13 +15,8 @@ const MIRROR: Annotation = Annotation {
     ..BASE
 };
 /// What belongs to `canary`.
-const CANARY_RULE: Annotation = Annotation {
-    scope: Scope::Service,
-    support: Support::NotSupported("the canary Ingress is not served"),
-    lost: Lost::Ignored(Severity::Note),
-    needs: &["canary"],
-    ..BASE
-};
+const CANARY_RULE: Annotation =
+    Annotation { scope: Scope::Service, support: Support::Exact, needs: &["canary"], ..BASE };
 /// Sizes and counts of nginx's buffers.
 const BUFFERS: Support = Support::NoEffect("Envoy streams through buffers whose bounds are its own");
 
@@ -35,7 +25,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "affinity",
         scope: Scope::Service,
         value: ValueGrammar::one_of(&["cookie"]),
-        support: Support::NotSupported("requests are spread over all endpoints, no cookie is set"),
+        support: Support::Differs(
+            "a cookie that ingress-nginx has set is taken, but it may lead to another endpoint than there",
+        ),
         summary: "Keeps a client with one endpoint, by a cookie.",
         example: "cookie",
         ..BASE
@@ -44,12 +36,17 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "affinity-canary-behavior",
         value: ValueGrammar::one_of(&["sticky", "legacy"]),
         summary: "Whether a client stays with the canary or the main Service that it met first.",
+        needs: &["canary"],
         example: "legacy",
         ..COOKIE
     },
     Annotation {
         name: "affinity-mode",
         value: ValueGrammar::one_of(&["balanced", "persistent"]),
+        support: Support::Differs(
+            "`persistent` is as `balanced`: when endpoints are added, a share of the clients moves to them",
+        ),
+        neutral: &["balanced"],
         risk: Risk::Medium,
         summary: "Whether clients are spread anew when endpoints are added.",
         example: "persistent",
@@ -120,9 +117,13 @@ pub(super) const ENTRIES: &[Annotation] = &[
             "sticky_persistent",
             "ewma",
         ]),
-        support: Support::NotSupported("endpoints take turns"),
+        support: Support::Differs(
+            "`ewma` takes, of two endpoints at random, the one with fewer requests at the time instead of the one \
+             that has answered faster; only it and `round_robin` have a meaning by themselves",
+        ),
         on_invalid: OnInvalid::DropsIngress,
         neutral: &["round_robin"],
+        refused: &["chash", "chashsubset", "sticky_balanced", "sticky_persistent"],
         summary: "How requests are spread over the endpoints.",
         example: "ewma",
         ..BASE
@@ -285,9 +286,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "service-upstream",
         scope: Scope::Service,
-        support: Support::NotSupported(
-            "requests go to the endpoints of the Service, not to its cluster address",
-        ),
+        support: Support::Exact,
         neutral: &["false"],
         summary: "Sends requests to the cluster address of the Service and leaves the choice of endpoint to it.",
         example: "true",
@@ -295,6 +294,11 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "session-cookie-change-on-failure",
+        support: Support::Differs(
+            "a request whose endpoint takes no connection is tried at another one in any case, and the cookie stays \
+             as it is",
+        ),
+        neutral: &["false"],
         summary: "Gives the client another endpoint when its own fails.",
         example: "true",
         ..COOKIE
@@ -362,7 +366,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "upstream-hash-by",
         scope: Scope::Service,
         value: ValueGrammar::Characters(&grammar::VARIABLES),
-        support: Support::NotSupported("endpoints take turns"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         risk: Risk::High,
         summary: "Sends requests with the same value to the same endpoint.",
@@ -372,9 +376,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "upstream-hash-by-subset",
         scope: Scope::Service,
-        support: Support::NotSupported("endpoints take turns"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Note),
+        needs: &["upstream-hash-by"],
         neutral: &["false"],
         summary: "Sends requests with the same value to a few endpoints rather than to one.",
         example: "true",
@@ -384,9 +388,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "upstream-hash-by-subset-size",
         scope: Scope::Service,
         value: ValueGrammar::ANY_INTEGER,
-        support: Support::NotSupported("endpoints take turns"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
-        lost: Lost::Ignored(Severity::Note),
+        needs: &["upstream-hash-by-subset"],
         summary: "How many endpoints that are; 3 unless set.",
         example: "3",
         ..BASE
@@ -396,10 +400,6 @@ pub(super) const ENTRIES: &[Annotation] = &[
 pub(super) const CANARY: &[Annotation] = &[
     Annotation {
         name: "canary",
-        support: Support::NotSupported(
-            "the canary Ingress is not served: all requests go to the main Ingress",
-        ),
-        lost: Lost::NotServed,
         neutral: &["false"],
         needs: &[],
         summary: "Makes the Ingress an alternative that takes a part of another Ingress's requests.",
