@@ -7,8 +7,10 @@ use std::time::Duration;
 use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints, LoadBalancing};
 
 use super::pb::{
-    Any, ads, boolean, cluster, core, duration, endpoint, number, pack_any, seconds, tcp, upstream_http,
+    Any, ads, boolean, cluster, core, duration, endpoint, hcm, number, pack_any, seconds, tcp, upstream_http,
 };
+
+use super::upstream_filters::without_hash;
 
 /// How long a connection to a backend may lie unused: ingress-nginx `upstream-keepalive-timeout`.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -47,7 +49,10 @@ pub(super) fn cluster(name: &str, settings: &Cluster, discovery: Discovery) -> c
         circuit_breakers: Some(without_limits()),
         typed_extension_protocol_options: [(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
-            http_1(),
+            http_1(match settings.load_balancing {
+                LoadBalancing::Hash => without_hash(),
+                LoadBalancing::RoundRobin | LoadBalancing::LeastRequest => Vec::new(),
+            }),
         )]
         .into(),
         ..cluster::Cluster::default()
@@ -111,7 +116,7 @@ fn without_limits() -> cluster::CircuitBreakers {
 }
 
 /// HTTP/1.1 towards backends, as nginx speaks it.
-fn http_1() -> Any {
+fn http_1(http_filters: Vec<hcm::HttpFilter>) -> Any {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
@@ -125,6 +130,7 @@ fn http_1() -> Any {
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
             protocol_config: Some(ProtocolConfig::HttpProtocolOptions(http_1)),
         })),
+        http_filters,
         ..upstream_http::HttpProtocolOptions::default()
     })
 }

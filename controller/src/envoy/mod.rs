@@ -17,6 +17,7 @@ mod routes;
 mod tests;
 mod tls;
 mod upgrades;
+mod upstream_filters;
 mod wasm;
 
 pub use bootstrap::{Admin, DynamicBootstrap, StaticBootstrap, dynamic_bootstrap, static_bootstrap};

@@ -38,7 +38,8 @@ pub(super) fn route_configuration(
             ..route::VirtualHost::default()
         }],
         internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER]),
-        request_headers_to_remove: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CONNECTION_HEADER]),
+        // The hash goes later: see `upstream_filters`.
+        request_headers_to_remove: names(&[CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER]),
         response_headers_to_remove: names(HIDDEN_RESPONSE_HEADERS),
         ..route::RouteConfiguration::default()
     }
