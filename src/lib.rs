@@ -29,6 +29,7 @@ pub mod password;
 pub mod policy;
 pub mod regex;
 pub mod router;
+pub mod statistics;
 
 #[cfg(target_os = "wasi")]
 mod filter;

@@ -12,6 +12,8 @@ use libtest_mimic::{Arguments, Trial};
 
 #[path = "envoy/changes.rs"]
 mod changes;
+#[path = "envoy/observability.rs"]
+mod observability;
 #[path = "envoy/process.rs"]
 mod process;
 #[path = "envoy/support.rs"]
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         ("private_headers_of_clients_have_no_effect", traffic::private_headers_of_clients_have_no_effect),
         ("dead_endpoint_is_a_bad_gateway", traffic::dead_endpoint_is_a_bad_gateway),
         ("no_endpoints_is_service_unavailable", traffic::no_endpoints_is_service_unavailable),
+        ("requests_are_counted", observability::requests_are_counted),
+        ("requests_are_logged", observability::requests_are_logged),
         ("unknown_host_is_not_found", traffic::unknown_host_is_not_found),
         ("basic_auth_knows_three_hashes", traffic::basic_auth_knows_three_hashes),
         ("read_timeout_is_between_bytes", traffic::read_timeout_is_between_bytes),

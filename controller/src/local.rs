@@ -5,6 +5,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub certificate: Option<Certificate>,
     /// The admin interface; none puts it on a Unix socket that only this user can reach.
     pub admin: Option<SocketAddr>,
+    /// The file in which requests are logged, if any.
+    pub access_log: Option<PathBuf>,
     /// Number of worker threads.
     pub concurrency: NonZeroU32,
     /// What Envoy logs at all.
@@ -115,16 +118,30 @@ impl Local {
     ///
     /// [`StartError`]
     pub async fn start(settings: Settings) -> Result<(Local, mpsc::UnboundedReceiver<XdsEvent>), StartError> {
-        let Settings { binary, http, https, certificate, admin, concurrency, log_level, on_log, module } =
-            settings;
+        let Settings {
+            binary,
+            http,
+            https,
+            certificate,
+            admin,
+            access_log,
+            concurrency,
+            log_level,
+            on_log,
+            module,
+        } = settings;
         let run = RunDir::create()?;
         let mut reserved = Vec::new();
         let mut place = |bind: Option<Bind>| -> Result<Option<Bind>, StartError> {
             bind.map(|bind| reserve(bind.address, &mut reserved).map(|address| Bind { address, ..bind }))
                 .transpose()
         };
-        let listeners =
-            Listeners { http: place(http)?, https: place(https)?, probe: Some(run.join("probe.sock")) };
+        let listeners = Listeners {
+            http: place(http)?,
+            https: place(https)?,
+            access_log,
+            probe: Some(run.join("probe.sock")),
+        };
         if let Some(address) = admin.filter(|address| address.port() != 0) {
             check_free(address)?;
         }
@@ -218,7 +235,7 @@ impl Local {
 
     /// Where clients reach it.
     pub fn addresses(&self) -> Addresses {
-        let Listeners { http, https, probe: _ } = &self.listeners;
+        let Listeners { http, https, .. } = &self.listeners;
         Addresses { http: http.map(|bind| bind.address), https: https.map(|bind| bind.address) }
     }
 
@@ -307,6 +324,7 @@ impl Settings {
             https: Some(any),
             certificate: None,
             admin: None,
+            access_log: None,
             concurrency: NonZeroU32::MIN.saturating_add(1),
             log_level: Level::Warning,
             on_log,

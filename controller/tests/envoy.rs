@@ -342,7 +342,7 @@ async fn a_static_bootstrap_serves_by_itself() {
     let (http, https) = (Backend::closed_port().await, Backend::closed_port().await);
     let settings = StaticBootstrap {
         admin: None,
-        listeners: Listeners { http: bind(http), https: bind(https), probe: None },
+        listeners: Listeners { http: bind(http), https: bind(https), ..Listeners::default() },
         certificate: Some(Certificate::self_signed().expect("made")),
         module: run.write("ingress_wasm.wasm", filter::MODULE).expect("written"),
     };

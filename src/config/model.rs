@@ -73,6 +73,15 @@ pub struct Global {
     /// Status of redirects to HTTPS and of `Host.redirect_to` (ConfigMap `http-redirect-code`), 300 to 308. Absent: 308.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_status: Option<u16>,
+    /// Requests are counted in Envoy's statistics by Ingress, Service, status and decision, which costs two host
+    /// calls for each.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub statistics: bool,
+    /// What is decided of each request is left in Envoy's filter state for an access log, which costs a few host
+    /// calls for each: `wasm.client`, `wasm.host`, `wasm.target` (of the client), `wasm.ingress`, `wasm.rule` (its
+    /// path) and `wasm.service`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub log_fields: bool,
     /// Value of Strict-Transport-Security on every HTTPS answer of a rule (ConfigMap `hsts`). Absent: what
     /// the backend sends stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -173,6 +173,8 @@ read_struct!(Global {
     underscores_in_headers: "underscoresInHeaders" or false,
     redirect_status: "redirectStatus" or None,
     hsts: "hsts" or None,
+    statistics: "statistics" or false,
+    log_fields: "logFields" or false,
 });
 
 read_struct!(Forwarded {

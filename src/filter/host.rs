@@ -33,6 +33,15 @@ pub struct HostError(pub i32);
 unsafe extern "C" {
     fn proxy_get_header_map_pairs(map: i32, data: *mut *mut u8, size: *mut usize) -> i32;
     fn proxy_set_header_map_pairs(map: i32, data: *const u8, size: usize) -> i32;
+    fn proxy_get_header_map_value(
+        map: i32,
+        name: *const u8,
+        name_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+    ) -> i32;
+    fn proxy_define_metric(kind: i32, name: *const u8, name_size: usize, id: *mut u32) -> i32;
+    fn proxy_increment_metric(id: u32, offset: i64) -> i32;
     fn proxy_get_buffer_bytes(
         buffer: i32,
         start: usize,
@@ -42,6 +51,7 @@ unsafe extern "C" {
     ) -> i32;
     fn proxy_continue_stream(stream: i32) -> i32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> i32;
+    fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> i32;
     fn proxy_send_local_response(
         status: u32,
         details: *const u8,
@@ -68,6 +78,29 @@ pub fn headers(map: Map) -> Result<Vec<u8>, HostError> {
     returned(|data, size| unsafe { proxy_get_header_map_pairs(map as i32, data, size) })
 }
 
+/// The first value of a header.
+pub fn header(map: Map, name: &str) -> Result<Vec<u8>, HostError> {
+    // SAFETY: as in `headers`; the name is only read.
+    returned(|data, size| unsafe {
+        proxy_get_header_map_value(map as i32, name.as_ptr(), name.len(), data, size)
+    })
+}
+
+/// Makes a counter, and gives its number.
+pub fn define_counter(name: &str) -> Result<u32, HostError> {
+    const COUNTER: i32 = 0;
+    let mut id = 0;
+    // SAFETY: the host reads the name and writes the number.
+    status(unsafe { proxy_define_metric(COUNTER, name.as_ptr(), name.len(), &mut id) })?;
+    Ok(id)
+}
+
+/// Adds one to a counter.
+pub fn increment(id: u32) {
+    // SAFETY: no memory is handed over. A number that the host does not know changes nothing.
+    let _ = unsafe { proxy_increment_metric(id, 1) };
+}
+
 /// Replaces all headers of a map.
 pub fn set_headers(map: Map, pairs: &[u8]) -> Result<(), HostError> {
     // SAFETY: the host only reads, within the slice.
@@ -78,6 +111,12 @@ pub fn set_headers(map: Map, pairs: &[u8]) -> Result<(), HostError> {
 pub fn property(path: &str) -> Result<Vec<u8>, HostError> {
     // SAFETY: as in `headers`; the path is only read.
     returned(|data, size| unsafe { proxy_get_property(path.as_ptr(), path.len(), data, size) })
+}
+
+/// Leaves a value in the filter state of the request, as `wasm.NAME`.
+pub fn set_property(name: &str, value: &[u8]) -> Result<(), HostError> {
+    // SAFETY: the host only reads, within the slices.
+    status(unsafe { proxy_set_property(name.as_ptr(), name.len(), value.as_ptr(), value.len()) })
 }
 
 /// Answers the request here. `headers` is in the form of the ABI.

@@ -31,6 +31,8 @@ pub struct Http {
     on_error: Option<Box<ErrorPlan>>,
     /// What goes on when the service that was asked has answered.
     waiting: Option<Waiting>,
+    /// The number of the rule whose answer is to be counted.
+    counted: Option<u32>,
 }
 
 /// A request or an answer that waits for a service.
@@ -43,6 +45,9 @@ enum Waiting {
 
 /// Envoy's word for an answer that a backend gave (`%RESPONSE_CODE_DETAILS%`).
 const FROM_BACKEND: &[u8] = b"via_upstream";
+
+/// What is counted for a request that went to a backend.
+const FORWARD: &str = "forward";
 
 /// How a request reached the filter.
 enum Origin<'a> {
@@ -61,6 +66,7 @@ impl Http {
             on_response: Vec::new(),
             on_error: None,
             waiting: None,
+            counted: None,
         }
     }
 
@@ -90,6 +96,9 @@ impl Http {
         };
         let Origin::Client(connection) = origin else { return probe(shared) };
         let request = RequestView { headers: &headers, connection, now_ms, random };
+        if shared.table.log_fields && answer.is_none() {
+            leave_for_log(shared, &request);
+        }
         let unreachable = CalloutAnswer::Unreachable;
         let mut decision = match &answer {
             None => decide(&shared.table, &request, &mut shared.state.borrow_mut()),
@@ -108,10 +117,19 @@ impl Http {
                 }
             }
         }
-        self.apply(&headers, decision)
+        if shared.table.log_fields {
+            leave_rule_for_log(shared);
+        }
+        self.apply(shared, &headers, decision)
     }
 
-    fn apply(&mut self, headers: &[HeaderLine<'_>], decision: Decision<'_>) -> Result<Action, HostError> {
+    fn apply(
+        &mut self,
+        shared: &Shared,
+        headers: &[HeaderLine<'_>],
+        decision: Decision<'_>,
+    ) -> Result<Action, HostError> {
+        self.counted = shared.table.statistics.then(|| shared.state.borrow().rule());
         match decision {
             // Nobody is asked twice.
             Decision::Ask(_) => Err(HostError(-1)),
@@ -132,9 +150,22 @@ impl Http {
                 Ok(Action::Continue)
             }
             Decision::Reply(reply) => {
-                send(&reply)?;
+                self.reply(&reply)?;
                 Ok(Action::Pause)
             }
+        }
+    }
+
+    /// Answers the request here.
+    fn reply(&mut self, reply: &Reply<'_>) -> Result<(), HostError> {
+        self.count(reply.status, reply.details);
+        send(reply)
+    }
+
+    /// Counts the request, if it is to be counted and was not yet.
+    fn count(&mut self, status: u16, decision: &'static str) {
+        if let (Some(rule), Some(shared)) = (self.counted.take(), &self.shared) {
+            shared.counters.request(&shared.table, rule, status, decision);
         }
     }
 }
@@ -158,7 +189,7 @@ impl Context for Http {
             }
             Waiting::Response(plan) => {
                 let body = if body > 0 { host::callout_body(body).unwrap_or_default() } else { Vec::new() };
-                let _ = send(&error_page(&plan, Some(&answered(&body))));
+                let _ = self.reply(&error_page(&plan, Some(&answered(&body))));
             }
         }
     }
@@ -190,7 +221,7 @@ impl HttpContext for Http {
             }
             None => {
                 self.body_left = None;
-                let _ = send(&page(413, "body_too_large"));
+                let _ = self.reply(&page(413, "body_too_large"));
                 Action::Pause
             }
         }
@@ -200,6 +231,10 @@ impl HttpContext for Http {
         let plan = self.answer_rewrite.take();
         let on_error = self.on_error.take();
         if self.on_response.is_empty() && plan.is_none() && on_error.is_none() {
+            if self.counted.is_some() {
+                let status = host::header(Map::Response, ":status").unwrap_or_default();
+                self.count(status_of(&[(b":status", &status)]).unwrap_or(0), FORWARD);
+            }
             return Action::Continue;
         }
         let edits = std::mem::take(&mut self.on_response);
@@ -212,6 +247,7 @@ impl HttpContext for Http {
                     return Ok(());
                 }
             }
+            self.count(status_of(&headers).unwrap_or(0), FORWARD);
             let rewritten = plan.map(|plan| rewrite_answer(&plan, &headers));
             if let Some(lines) = &rewritten {
                 headers = lines.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -239,12 +275,28 @@ impl Http {
             return Ok(false);
         }
         match ask_for_error_page(&mut plan, status) {
-            None => send(&error_page(&plan, None))?,
+            None => self.reply(&error_page(&plan, None))?,
             Some(callout) if host::call(&callout).is_ok() => self.waiting = Some(Waiting::Response(plan)),
-            Some(_) => send(&error_page(&plan, Some(&CalloutAnswer::Unreachable)))?,
+            Some(_) => self.reply(&error_page(&plan, Some(&CalloutAnswer::Unreachable)))?,
         }
         Ok(true)
     }
+}
+
+/// Leaves what the client sent for the access log: what a decision changes is not there any more when a line is
+/// written. A field that cannot be left is missing in the log, and nothing else.
+fn leave_for_log(shared: &Shared, request: &RequestView<'_>) {
+    let _ = host::set_property("client", &shared.table.client.resolve(request).address);
+    let _ = host::set_property("host", request.authority());
+    let _ = host::set_property("target", request.target());
+}
+
+/// Leaves the rule that decided for the access log.
+fn leave_rule_for_log(shared: &Shared) {
+    let Some(rule) = shared.table.rule(shared.state.borrow().rule()) else { return };
+    let _ = host::set_property("ingress", rule.ingress.as_bytes());
+    let _ = host::set_property("rule", rule.path.as_bytes());
+    let _ = host::set_property("service", rule.action.service().unwrap_or_default().as_bytes());
 }
 
 /// What the listener says of the connection: `SCHEME PORT ADDRESS`, in the private header that it overwrites.

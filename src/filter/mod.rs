@@ -3,6 +3,7 @@
 //!
 //! Deliberately knows nothing of precedence, of annotations and of what a policy means.
 
+mod counters;
 mod header_map;
 mod host;
 mod http;

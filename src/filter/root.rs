@@ -8,6 +8,7 @@ use log::{error, info, warn};
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
+use super::counters::{self, Counters};
 use super::http::Http;
 use crate::config::{self, ConfigError, SCHEMA_VERSION};
 use crate::policy::State;
@@ -26,6 +27,8 @@ pub struct Shared {
     pub state: RefCell<State>,
     /// Random numbers for identifiers of requests.
     pub random: RefCell<Random>,
+    /// What is counted in Envoy's statistics.
+    pub counters: Counters,
     /// Tells this VM from those of other workers.
     pub vm: u64,
 }
@@ -57,11 +60,13 @@ impl RootContext for Root {
                 for fault in table.faults.iter().take(LOGGED_FAULTS) {
                     warn!("at {}: {}", fault.path, fault.reason);
                 }
+                counters::configuration("loaded");
                 self.shared = Some(Rc::new(Shared::new(table)));
                 true
             }
             Err(error) => {
                 error!("refused: {error}");
+                counters::configuration("refused");
                 false
             }
         }
@@ -88,7 +93,13 @@ impl Shared {
             chunk.copy_from_slice(&random.next().to_le_bytes());
         }
         let vm = random.next();
-        Shared { table, state: RefCell::new(State::new(key)), random: RefCell::new(random), vm }
+        Shared {
+            table,
+            state: RefCell::new(State::new(key)),
+            random: RefCell::new(random),
+            counters: Counters::default(),
+            vm,
+        }
     }
 }
 

@@ -59,12 +59,23 @@ pub struct State {
     scratch: Scratch,
     expressions: regex::Scratch,
     verified: VerifiedCache,
+    rule: u32,
 }
 
 impl State {
     /// An empty state. `key` is random and keeps what is remembered of passwords from being guessed.
     pub fn new(key: [u8; 32]) -> Self {
-        State { scratch: Scratch::default(), expressions: <_>::default(), verified: VerifiedCache::new(key) }
+        State {
+            scratch: Scratch::default(),
+            expressions: <_>::default(),
+            verified: VerifiedCache::new(key),
+            rule: 0,
+        }
+    }
+
+    /// The number of the rule that the last request was decided by ([`RoutingTable::rule`]); 0 where it had none.
+    pub fn rule(&self) -> u32 {
+        self.rule
     }
 }
 
@@ -121,6 +132,7 @@ fn decide_with<'a>(
     service: Option<&'a CalloutAnswer<'a>>,
     state: &mut State,
 ) -> Decision<'a> {
+    state.rule = 0;
     let client = table.client.resolve(request);
     if request.header(":authority").is_some_and(|host| !router::is_valid_host(host)) {
         let facts = Facts {
@@ -197,6 +209,7 @@ fn decide_rule<'a>(
     state: &mut State,
 ) -> Decision<'a> {
     let request = facts.request;
+    state.rule = selected.rule.number;
     // Positions were checked when the table was compiled.
     let Some(policies) = table.policies.get(selected.rule.policies) else {
         return answer(table, &facts, None, page(503, "no_policies"));

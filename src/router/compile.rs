@@ -83,6 +83,8 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         underscores_in_headers,
         redirect_status,
         hsts,
+        statistics,
+        log_fields,
     } = global;
     if let Some(hsts) = &hsts {
         text("global.hsts", hsts)?;
@@ -109,6 +111,8 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         hosts: compiled_hosts.into(),
         faults: compiler.faults,
         needs_clock: compiler.needs_clock,
+        statistics,
+        log_fields,
     })
 }
 
@@ -188,6 +192,8 @@ pub(super) fn text(at: &str, text: &str) -> Result<(), ConfigError> {
 #[derive(Default)]
 struct Compiler {
     faults: Vec<Fault>,
+    /// How many rules there are so far.
+    rules: u32,
     needs_clock: bool,
 }
 
@@ -367,6 +373,7 @@ impl Compiler {
             return Err(inconsistent(format!("hosts[{index}].appRoot"), "it holds control characters"));
         }
         let mut compiled = Vec::with_capacity(rules.len());
+        let first_rule = self.rules.saturating_add(1);
         for (position, rule) in rules.into_iter().enumerate() {
             if rule.policies >= policies {
                 let reason =
@@ -397,7 +404,9 @@ impl Compiler {
                     ));
                 }
             };
+            self.rules = self.rules.saturating_add(1);
             compiled.push(CompiledRule {
+                number: self.rules,
                 ingress: rule.ingress.into(),
                 path: rule.path.into(),
                 path_type: rule.path_type,
@@ -409,6 +418,7 @@ impl Compiler {
             name: name.into(),
             app_root: app_root.map(Into::into),
             redirect_to: redirect_to.map(Into::into),
+            first_rule,
             rules: compiled.into(),
             path_matching,
             paths: OnceCell::new(),

@@ -48,12 +48,24 @@ pub struct RoutingTable {
     /// indexed when they are first asked for, and [`super::check_expression`] tells beforehand.
     pub faults: Vec<Fault>,
     pub(super) needs_clock: bool,
+    /// Requests are counted by Ingress, Service, status and decision.
+    pub statistics: bool,
+    /// What is decided is left for an access log.
+    pub log_fields: bool,
 }
 
 impl RoutingTable {
     /// Decisions of this table look at the time.
     pub fn needs_clock(&self) -> bool {
         self.needs_clock
+    }
+
+    /// The rule with this number; rules are numbered from 1 in the order of the configuration.
+    pub fn rule(&self, number: u32) -> Option<&CompiledRule> {
+        let after = self.hosts.partition_point(|host| host.first_rule <= number);
+        let host = self.hosts.get(after.checked_sub(1)?)?;
+        let position = usize::try_from(number.checked_sub(host.first_rule)?).ok()?;
+        host.rules.get(position)
     }
 
     /// There is a certificate for the Host of a request, or for the wildcard above it.
@@ -80,6 +92,8 @@ pub struct CompiledHost {
     pub app_root: Option<Box<str>>,
     /// The host that every request is redirected to.
     pub redirect_to: Option<Box<str>>,
+    /// The number of the first rule.
+    pub(super) first_rule: u32,
     /// The rules, in the order of the configuration.
     pub rules: Box<[CompiledRule]>,
     pub(super) path_matching: PathMatching,
@@ -121,6 +135,8 @@ pub struct CompiledRule {
     pub path: Box<str>,
     /// `Rule.path_type`.
     pub path_type: PathType,
+    /// Its number among all rules: see [`RoutingTable::rule`].
+    pub number: u32,
     /// Position in `RoutingTable.policies`.
     pub policies: usize,
     /// What happens to a request that passes the policies.

@@ -96,6 +96,8 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
     let hidden = settings.hide_headers.into_iter().map(|name| HeaderEdit::Remove { name });
     let global = Global {
         connection_header: options.connection_header,
+        statistics: options.statistics,
+        log_fields: options.log_fields,
         forwarded,
         response_headers: hidden.filter(|edit| HeaderTemplate::compile(edit.clone()).is_ok()).collect(),
         underscores_in_headers: settings.enable_underscores_in_headers,

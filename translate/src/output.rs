@@ -29,6 +29,10 @@ pub struct Options {
     pub cluster_naming: ClusterNaming,
     /// Envoy's listeners set the private header `x-ingress-wasm-connection`.
     pub connection_header: bool,
+    /// Requests are counted by Ingress, Service, status and decision.
+    pub statistics: bool,
+    /// What is decided of each request is left for an access log.
+    pub log_fields: bool,
     /// Addresses that stand in for those of a Service's port, whether or not the Service exists
     /// (`--backend`, `--demo-backends`).
     pub backends: BTreeMap<ServicePortName, Vec<Endpoint>>,
@@ -47,6 +51,8 @@ impl Default for Options {
             default_certificate: None,
             cluster_naming: ClusterNaming::Plain,
             connection_header: true,
+            statistics: false,
+            log_fields: false,
             backends: BTreeMap::new(),
         }
     }

@@ -84,6 +84,9 @@ pub struct InputArgs {
     /// An address for a Service's port, in place of its endpoints; may be repeated
     #[arg(long, value_name = "NAMESPACE/SERVICE:PORT=ADDRESS:PORT", value_parser = backend)]
     pub backend: Vec<(ServicePortName, Endpoint)>,
+    /// Count requests by Ingress, Service, status and decision in Envoy's statistics
+    #[arg(long, value_name = "BOOLEAN", default_value_t = true, action = clap::ArgAction::Set)]
+    pub enable_metrics: bool,
     /// Show all notes; `check` always does
     #[arg(short, long)]
     pub verbose: bool,
@@ -118,6 +121,7 @@ impl InputArgs {
             config_map: Some(self.config_map.clone()),
             default_certificate: self.default_ssl_certificate.clone(),
             ingress_without_class: self.watch_ingress_without_class,
+            statistics: self.enable_metrics,
             ..Options::default()
         };
         for (name, endpoint) in &self.backend {

@@ -52,6 +52,9 @@ pub struct RunArgs {
     /// The Envoy to run; by default $ENVOY, or `envoy` on the PATH
     #[arg(long, value_name = "FILE")]
     envoy: Option<PathBuf>,
+    /// Log each request to this file, as a line of JSON
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
     /// Envoy's worker threads
     #[arg(long, value_name = "NUMBER", default_value = "2")]
     concurrency: NonZeroU32,
@@ -77,12 +80,16 @@ async fn serve(args: &RunArgs, terminal: &Terminal) -> anyhow::Result<()> {
     let (files, catalog) = args.input.load();
     let mut site = Site::new(args, *terminal, files, catalog);
     let translation = site.translate().await?;
+    // Envoy may run in another directory.
+    let access_log = args.access_log.as_ref().map(std::path::absolute).transpose();
+    let access_log = access_log.context("cannot find the place of the access log")?;
     let settings = Settings {
         binary,
         http: Some(Bind::from(args.http)),
         https: Some(Bind::from(args.https)),
         certificate: None,
         admin: args.admin,
+        access_log,
         concurrency: args.concurrency,
         log_level: Level::Warning,
         on_log: envoy_log(*terminal),
@@ -124,7 +131,8 @@ impl Site {
     fn new(args: &RunArgs, terminal: Terminal, files: FileSet, catalog: Catalog) -> Self {
         let demo = args.demo_backends.then(BTreeMap::new);
         let verbose = args.input.verbose;
-        Site { terminal, verbose, files, catalog, options: args.input.options(), demo, said: BTreeSet::new() }
+        let options = Options { log_fields: args.access_log.is_some(), ..args.input.options() };
+        Site { terminal, verbose, files, catalog, options, demo, said: BTreeSet::new() }
     }
 
     /// Translates all objects and says what is new to say.

@@ -52,7 +52,7 @@ pub fn translate(args: &TranslateArgs, terminal: &Terminal) -> anyhow::Result<Ex
             let bootstrap = static_bootstrap(
                 &StaticBootstrap {
                     admin: Some(Admin::Tcp(args.admin)),
-                    listeners: Listeners { http: Some(Bind::from(args.http)), https: None, probe: None },
+                    listeners: Listeners { http: Some(Bind::from(args.http)), ..Listeners::default() },
                     certificate: None,
                     module: args.filter_path.clone(),
                 },

@@ -136,7 +136,7 @@ pub fn static_bootstrap(
     let mut secrets: Vec<Secret> = Vec::new();
     if let Some(bind) = wanted.https {
         let plan = TlsPlan::new(translation);
-        let manager = https_manager(bind, &source);
+        let manager = https_manager(bind, &source, wanted.access_log.as_deref());
         listeners.push(https_listener(bind, &manager, &plan, CertificateSource::Bootstrap));
         let certificates = all_certificates(translation, certificate.as_ref());
         secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
@@ -169,6 +169,7 @@ fn common(node_id: &str, admin: Option<&Admin>) -> bootstrap::Bootstrap {
             enable_deferred_creation_stats: true,
         }),
         stats_config: Some(metrics::StatsConfig {
+            stats_tags: labels(),
             stats_matcher: Some(left_out()),
             ..metrics::StatsConfig::default()
         }),
@@ -204,6 +205,20 @@ fn runtime() -> bootstrap::LayeredRuntime {
             layer_specifier: Some(LayerSpecifier::StaticLayer(pb::Struct { fields })),
         }],
     }
+}
+
+/// How Envoy tells the labels of the filter's counters from their names.
+fn labels() -> Vec<metrics::TagSpecifier> {
+    use ingress_wasm::statistics::{CONFIGURATION_LABELS, REQUEST_LABELS};
+
+    let label = |name: &&str| metrics::TagSpecifier {
+        tag_name: (*name).to_owned(),
+        // The outer group is taken out of the name, the inner one is the value.
+        tag_value: Some(metrics::tag_specifier::TagValue::Regex(format!(
+            "^wasmcustom\\.ingress_wasm_.*?(;{name}=([^;]*))"
+        ))),
+    };
+    REQUEST_LABELS.iter().chain(&CONFIGURATION_LABELS).map(label).collect()
 }
 
 fn left_out() -> metrics::StatsMatcher {

@@ -1,6 +1,7 @@
 //! The HTTP connection manager, set up so that it is as transparent as nginx's proxy: nothing of a request
 //! or an answer is changed but by the filter.
 
+use super::access_log;
 use super::listeners::Kind;
 use super::local_reply::local_replies;
 use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER, PROFILE_HEADER, ROUTES};
@@ -9,6 +10,7 @@ use super::pb::{
 };
 use super::upgrades;
 
+use std::path::Path;
 use std::time::Duration;
 
 /// Where the parts of a connection manager come from that change while it serves.
@@ -44,7 +46,12 @@ const ROUTER_HEADERS: &[&str] = &[
 ];
 
 /// The connection manager of one listener. `port` is how the filter is told the listener's port.
-pub(super) fn connection_manager(kind: Kind, port: &str, source: &Source) -> hcm::HttpConnectionManager {
+pub(super) fn connection_manager(
+    kind: Kind,
+    port: &str,
+    source: &Source,
+    log: Option<&Path>,
+) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager as manager;
     use hcm::http_filter::ConfigType;
 
@@ -71,6 +78,7 @@ pub(super) fn connection_manager(kind: Kind, port: &str, source: &Source) -> hcm
     hcm::HttpConnectionManager {
         codec_type: manager::CodecType::Auto.into(),
         stat_prefix: kind.name().to_owned(),
+        access_log: log.map(access_log::to_file).into_iter().collect(),
         route_specifier: Some(routes),
         http_filters: vec![
             hcm::HttpFilter {

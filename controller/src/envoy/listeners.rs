@@ -1,7 +1,7 @@
 //! Listeners: where connections are taken and how their bytes become requests.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::clusters::BUFFER;
 use super::connection_manager::{Source, connection_manager};
@@ -16,6 +16,8 @@ pub struct Listeners {
     pub http: Option<Bind>,
     /// TLS, with HTTP/2 and HTTP/1.1.
     pub https: Option<Bind>,
+    /// Where requests of clients are logged; none: nowhere.
+    pub access_log: Option<PathBuf>,
     /// A Unix socket on which each worker says which configuration it serves.
     pub probe: Option<PathBuf>,
 }
@@ -76,10 +78,11 @@ impl Kind {
 
 /// The listeners without TLS as messages: they never change.
 pub(super) fn plain_listeners(listeners: &Listeners, source: &Source) -> Vec<listener::Listener> {
-    let Listeners { http, https: _, probe } = listeners;
+    let Listeners { http, https: _, access_log, probe } = listeners;
     let plain = |kind: Kind, address, port: &str| {
+        let log = access_log.as_deref().filter(|_| kind != Kind::Probe);
         let chain = listener::FilterChain {
-            filters: vec![manager(kind, port, source)],
+            filters: vec![manager(kind, port, source, log)],
             ..listener::FilterChain::default()
         };
         listener::Listener { filter_chains: vec![chain], ..listener(kind, address) }
@@ -91,8 +94,8 @@ pub(super) fn plain_listeners(listeners: &Listeners, source: &Source) -> Vec<lis
 
 /// The connection manager of the TLS listener. Encoded once for all chains and plans: to Envoy, a chain with
 /// other bytes is another chain.
-pub(super) fn https_manager(bind: Bind, source: &Source) -> listener::Filter {
-    manager(Kind::Https, &bind.port(), source)
+pub(super) fn https_manager(bind: Bind, source: &Source, log: Option<&Path>) -> listener::Filter {
+    manager(Kind::Https, &bind.port(), source, log)
 }
 
 /// The TLS listener as a message.
@@ -119,11 +122,11 @@ pub(super) enum CertificateSource {
     Bootstrap,
 }
 
-fn manager(kind: Kind, port: &str, source: &Source) -> listener::Filter {
+fn manager(kind: Kind, port: &str, source: &Source, log: Option<&Path>) -> listener::Filter {
     listener::Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
         config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(connection_manager(
-            kind, port, source,
+            kind, port, source, log,
         )))),
     }
 }

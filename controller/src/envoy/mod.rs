@@ -3,6 +3,7 @@
 //! Deliberately knows nothing of how the messages reach Envoy (that is `xds`), of Kubernetes objects, and of
 //! how a request is matched.
 
+mod access_log;
 mod bootstrap;
 mod clusters;
 mod connection_manager;

@@ -12,6 +12,7 @@ pub(super) use envoy_types::pb::envoy::config::listener::v3 as listener;
 pub(super) use envoy_types::pb::envoy::config::metrics::v3 as metrics;
 pub(super) use envoy_types::pb::envoy::config::overload::v3 as overload;
 pub(super) use envoy_types::pb::envoy::config::route::v3 as route;
+pub(super) use envoy_types::pb::envoy::extensions::access_loggers::file::v3 as file_log;
 pub(super) use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3 as cel_filter;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router;

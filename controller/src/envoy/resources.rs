@@ -73,7 +73,7 @@ impl ResourceBuilder {
             .collect();
         let https = settings.https.map(|bind| Https {
             bind,
-            manager: https_manager(bind, &Source::Ads),
+            manager: https_manager(bind, &Source::Ads, settings.access_log.as_deref()),
             built: None,
         });
         ResourceBuilder {

@@ -57,6 +57,7 @@ fn at(ports: &[u16]) -> Endpoints {
 fn listeners() -> Listeners {
     let bind = |text: &str| Some(Bind::from(text.parse::<SocketAddr>().expect("an address")));
     Listeners {
+        access_log: None,
         http: bind("0.0.0.0:8080"),
         https: Some(Bind { public_port: Some(443), ..bind("[::]:8443").expect("given") }),
         probe: Some("/run/probe.sock".into()),

@@ -2,6 +2,7 @@
 //!
 //! It knows the contract of the command line and nothing of cases.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -129,6 +130,20 @@ impl Product {
     ///
     /// When it cannot be started, ends, or does not become ready; with the end of its standard error.
     pub fn start(binary: &Path, manifests: &Path, temporary: &Path) -> Result<Self, String> {
+        Self::start_with(binary, manifests, temporary, &[])
+    }
+
+    /// As [`Product::start`], with further arguments.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_with(
+        binary: &Path,
+        manifests: &Path,
+        temporary: &Path,
+        arguments: &[&OsStr],
+    ) -> Result<Self, String> {
         let mut command = Command::new(binary);
         let free = "127.0.0.1:0";
         command.arg("run").args(["--http", free, "--https", free, "--admin", free]);
@@ -137,7 +152,7 @@ impl Product {
         if let Some(envoy) = std::env::var_os("ENVOY") {
             command.arg("--envoy").arg(envoy);
         }
-        command.arg(manifests).env("TMPDIR", temporary);
+        command.args(arguments).arg(manifests).env("TMPDIR", temporary);
         Self::spawn(command)
     }
 
