@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use super::{Facts, Template};
-use crate::router::path::escape;
+use crate::router::path::{escape, escape_byte, escaped_byte};
 use crate::router::{CompiledRewrite, PathMatch};
 
 /// What a rewrite comes to.
@@ -46,19 +46,58 @@ fn path<'a>(
     }
     let rendered = target.render(facts);
     if rendered.starts_with(b"http://") || rendered.starts_with(b"https://") {
-        let mut location = Vec::with_capacity(rendered.len());
-        for byte in rendered.iter() {
-            if byte.is_ascii_control() || *byte == b' ' {
-                location.extend_from_slice(format!("%{byte:02X}").as_bytes());
-            } else {
-                location.push(*byte);
-            }
-        }
-        append_query(&mut location, facts.query);
-        return Rewritten::Elsewhere(location);
+        return Rewritten::Elsewhere(elsewhere(target, facts));
     }
     let forwarded_prefix = forwarded_prefix.map(|prefix| prefix.render_header(facts));
     Rewritten::Target { target: escaped(&rendered, facts.query), forwarded_prefix }
+}
+
+/// The Location of a rewrite to another site, as nginx makes it (`ngx_http_script_regex_end_code`): groups are
+/// escaped where the path of the request has an escape or a plus, and then the whole is unescaped up to its
+/// first question mark, but for what could not stand in a URL.
+fn elsewhere(target: &Template, facts: &Facts<'_>) -> Vec<u8> {
+    let raw = facts.request.target().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
+    let quoted = raw.iter().any(|byte| matches!(byte, b'%' | b'+'));
+    let rendered = target.render_groups(facts, &|group, out| match quoted {
+        true => escape_argument(group, out),
+        false => out.extend_from_slice(group),
+    });
+    let mut location = Vec::with_capacity(rendered.len());
+    let mut rest = &*rendered;
+    let mut unescape = true;
+    while let Some((&byte, after)) = rest.split_first() {
+        rest = after;
+        let escaped =
+            escaped_byte(after).filter(|found| byte == b'%' && unescape && (0x26..0x7f).contains(found));
+        match escaped {
+            Some(found) => {
+                location.push(found);
+                unescape = found != b'?';
+                rest = after.get(2..).unwrap_or_default();
+            }
+            // No header line may hold these, and a space would end the URL.
+            None if byte.is_ascii_control() || byte == b' ' => escape_byte(byte, &mut location),
+            None => {
+                location.push(byte);
+                unescape &= byte != b'?';
+            }
+        }
+    }
+    append_query(&mut location, facts.query);
+    location
+}
+
+/// `ngx_escape_uri` with `NGX_ESCAPE_ARGS`.
+fn escape_argument(text: &[u8], out: &mut Vec<u8>) {
+    for part in text.split_inclusive(|byte| matches!(byte, b'&' | b'+' | b';')) {
+        match part.split_last() {
+            Some((&sign @ (b'&' | b'+' | b';'), before)) => {
+                escape(before, out);
+                escape_byte(sign, out);
+            }
+            _ => escape(part, out),
+        }
+    }
 }
 
 fn prefix<'a>(target: &str, facts: &Facts<'a>) -> Rewritten<'a> {
@@ -185,6 +224,16 @@ mod tests {
             ("/a/(.*)", "http://o.example/$1", "/a/b%0d%0a%20c", "302 http://o.example/b%0D"),
             ("/a/([^/]*)", "http://o.example/$1", "/a/b%0d%0a%20c", "302 http://o.example/b%0D%0A%20c"),
             ("/a/(.*)", "$scheme://$host/$1", "/a/b", "302 http://h/b"),
+            // As nginx 1.22.1 answers them.
+            ("/a/(.*)", "http://o/$1", "/a/%3fa%20b%2f%26", "302 http://o/?a%20b/%26"),
+            ("/a/(.*)", "http://o/$1", "/a/x\"b", "302 http://o/x\"b"),
+            ("/a/(.*)", "http://o/$1", "/a/x\"b%41", "302 http://o/x%22bA"),
+            ("/a/(.*)", "http://o/$1", "/a/x\"b+", "302 http://o/x%22b+"),
+            ("/a/(.*)", "http://o/$1", "/a/a&b;c%41", "302 http://o/a&b;cA"),
+            ("/a/(.*)", "http://o/$1", "/a/%253f%25%23", "302 http://o/%253f%25%23"),
+            ("/a/(.*)", "http://o/$1", "/a/%c3%A4", "302 http://o/%C3%A4"),
+            ("/a/(.*)", "http://o/$1", "/a/x?y%2fz", "302 http://o/x?y%2fz"),
+            ("/u(.*)", "http://o$request_uri", "/u%2fa%20b?x=%2f", "302 http://o/u/a%20b?x=%2f?x=%2f"),
             ("/a/(.*)", "httpx://o.example/$1", "/a/b", "/httpx://o.example/b"),
         ];
         for (path, target, request, expected) in cases {

@@ -121,6 +121,15 @@ impl Template {
 
     /// The text for a request, as bytes of whatever kind: a decoded path may hold any.
     pub fn render<'a>(&'a self, facts: &Facts<'a>) -> Cow<'a, [u8]> {
+        self.render_groups(facts, &|group, out| out.extend_from_slice(group))
+    }
+
+    /// The text for a request, with a say in how groups are written.
+    pub fn render_groups<'a>(
+        &'a self,
+        facts: &Facts<'a>,
+        write: &dyn Fn(&[u8], &mut Vec<u8>),
+    ) -> Cow<'a, [u8]> {
         if let Some(text) = self.constant() {
             return Cow::Borrowed(text.as_bytes());
         }
@@ -128,7 +137,7 @@ impl Template {
         for part in &self.parts {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Group(number) => out.extend_from_slice(group(facts, *number)),
+                Part::Group(number) => write(group(facts, *number), &mut out),
                 Part::Variable(variable) => variable.render(facts, &mut out),
             }
         }

@@ -148,8 +148,8 @@ impl Hosts {
         if self.suffixes.is_empty() && self.prefixes.is_empty() {
             return None;
         }
-        let dots =
-            || name.iter().enumerate().filter(|(at, byte)| **byte == b'.' && *at > 0).map(|(at, _)| at);
+        // nginx takes an empty label for one.
+        let dots = || name.iter().enumerate().filter(|(_, byte)| **byte == b'.').map(|(at, _)| at);
         let suffix = dots().find_map(|dot| self.suffixes.get(name.get(dot..)?));
         let mut prefixes: Vec<usize> = dots().collect();
         prefixes.reverse();
@@ -278,7 +278,7 @@ mod tests {
             ("x.test", alias(11)),
             ("x.y.test", alias(11)),
             ("test", None),
-            (".test", None),
+            (".test", alias(11)),
             ("c.test", alias(11)),
             ("x.y.c.test", alias(12)),
             ("www.x.y", alias(13)),

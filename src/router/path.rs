@@ -105,16 +105,27 @@ fn hex(digit: u8) -> Option<u8> {
 /// Escapes a changed path for the way to the backend, as nginx does when it proxies a rewritten URI
 /// (`ngx_escape_uri` with `NGX_ESCAPE_URI`, nginx 1.21.1 and later).
 pub fn escape(path: &[u8], out: &mut Vec<u8>) {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     out.reserve(path.len());
     for &byte in path {
         if byte <= b' ' || byte >= 0x7f || b"#%?\"<>\\^`{|}".contains(&byte) {
-            let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or(b'0');
-            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte)]);
+            escape_byte(byte, out);
         } else {
             out.push(byte);
         }
     }
+}
+
+/// A byte as `%XX`.
+pub fn escape_byte(byte: u8, out: &mut Vec<u8>) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |value: u8| DIGITS.get(usize::from(value & 15)).copied().unwrap_or(b'0');
+    out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte)]);
+}
+
+/// The byte that the two digits at the beginning of `text` stand for, those that follow a `%`.
+pub fn escaped_byte(text: &[u8]) -> Option<u8> {
+    let [high, low, ..] = text else { return None };
+    Some((hex(*high)? << 4) | hex(*low)?)
 }
 
 #[cfg(test)]

@@ -29,7 +29,11 @@ pub struct Hosts {
 
 #[derive(Default)]
 struct HostRules {
-    app_root: Option<String>,
+    /// Where `/` is redirected, and the path whose Ingress says so: the longest, of the same length the
+    /// greatest, since that is the order in which ingress-nginx writes them.
+    app_root: Option<(String, String)>,
+    /// The same of the Ingress that `unmatched` is from.
+    unmatched_app_root: Option<String>,
     /// An Ingress with a TLS section names it.
     tls: bool,
     /// The hosts that the first such Ingress lists there.
@@ -39,6 +43,8 @@ struct HostRules {
     /// An Ingress that asks for the redirect between the names with and without `www.`.
     from_to_www: Option<ObjectName>,
     expressions: bool,
+    /// Positions of Prefix rules that do not ask for expressions.
+    plain_prefixes: Vec<usize>,
     /// What no rule takes: from the first Ingress that names the host.
     unmatched: Option<Rule>,
     rules: Vec<Rule>,
@@ -98,19 +104,21 @@ impl Hosts {
         for (index, rule) in ingress.rules.iter().enumerate() {
             let name = host_name(rule);
             let host = self.hosts.entry(name.clone()).or_default();
-            host.unmatched.get_or_insert_with(|| {
-                let nothing =
-                    || Action::Respond { status: 404, reason: "no rule takes this path".to_owned() };
-                entrant.rule("/".to_owned(), PathType::Prefix, default.clone().unwrap_or_else(nothing))
-            });
+            // The hosts that nobody names have their implicit `/` before any Ingress is looked at: it has the
+            // annotations of none.
+            if name != ANY_HOST || default.is_some() {
+                host.unmatched.get_or_insert_with(|| {
+                    let nothing =
+                        || Action::Respond { status: 404, reason: "no rule takes this path".to_owned() };
+                    host.unmatched_app_root.clone_from(&entrant.policies.app_root);
+                    entrant.rule("/".to_owned(), PathType::Prefix, default.clone().unwrap_or_else(nothing))
+                });
+            }
             if name != ANY_HOST && !ingress.tls.is_empty() && !host.tls {
                 host.tls = true;
                 host.tls_hosts = ingress.tls.iter().flat_map(|tls| tls.hosts.clone()).collect();
             }
             host.add_aliases(&name, entrant, report);
-            if host.app_root.is_none() {
-                host.app_root.clone_from(&entrant.policies.app_root);
-            }
             for (position, path) in rule.paths.iter().enumerate() {
                 let field = format!("spec.rules[{index}].http.paths[{position}]");
                 host.add_path(&name, entrant, path, field, backends, report);
@@ -149,7 +157,8 @@ impl Hosts {
         } else if any.unmatched.is_none() {
             any.unmatched = Some(respond(404, "/", PathType::Prefix, nobody, "no Ingress names this host"));
         }
-        if !any.owners.contains_key(&(HEALTH_PATH.to_owned(), PathType::Exact)) {
+        let taken = |path_type| any.owners.contains_key(&(HEALTH_PATH.to_owned(), path_type));
+        if !taken(PathType::Exact) && !taken(PathType::Prefix) {
             any.rules.push(respond(
                 200,
                 HEALTH_PATH,
@@ -206,9 +215,11 @@ impl Hosts {
     fn check_aliases(&mut self, redirects: &[Host], report: &mut Report, ingresses: &Ingresses<'_>) {
         let mut taken: BTreeMap<String, String> = self.hosts.keys().map(|n| (n.clone(), n.clone())).collect();
         taken.extend(redirects.iter().map(|host| (host.name.clone(), host.name.clone())));
-        // A wildcard host is an expression to nginx, with which a wildcard alias does not collide.
-        taken.retain(|name, _| !name.contains('*'));
-        for (host, rules) in &mut self.hosts {
+        // The catch-all server is called `_` there.
+        let name = |host: &str| if host == ANY_HOST { "_".to_owned() } else { host.to_owned() };
+        let mut hosts: Vec<_> = self.hosts.iter_mut().collect();
+        hosts.sort_by_key(|(host, _)| name(host));
+        for (host, rules) in hosts {
             let Some((owner, aliases)) = &mut rules.aliases else { continue };
             aliases.retain(|alias| {
                 if alias == host {
@@ -313,8 +324,6 @@ impl HostRules {
             report.ingress(ingress, path.line, diagnostic);
             return;
         }
-        // Even a path that loses to an older one changes how the host's paths are read.
-        self.expressions |= entrant.policies.use_regex || rewrites(entrant.policies, &text);
         let key = (text.clone(), path_type);
         if let Some(owner) = self.owners.get(&key) {
             let by = if *owner == ingress.metadata.name {
@@ -347,6 +356,17 @@ impl HostRules {
             self.from_to_www.get_or_insert_with(|| ingress.metadata.name.clone());
         }
         self.owners.insert(key, ingress.metadata.name.clone());
+        if let Some(root) = &entrant.policies.app_root {
+            let rank = |path: &str| (path.len(), path.to_owned());
+            if self.app_root.as_ref().is_none_or(|(held, _)| rank(&text) > rank(held)) {
+                self.app_root = Some((text.clone(), root.clone()));
+            }
+        }
+        let asks = entrant.policies.use_regex || rewrites(entrant.policies, &text);
+        self.expressions |= asks;
+        if !asks && path_type == PathType::Prefix {
+            self.plain_prefixes.push(self.rules.len());
+        }
         self.places.push((ingress.metadata.name.clone(), field, path.line));
         self.rules.push(entrant.rule(text, path_type, action));
     }
@@ -355,22 +375,35 @@ impl HostRules {
         let path_matching = if self.expressions { PathMatching::Expressions } else { PathMatching::Elements };
         if self.expressions {
             self.check_expressions(report, ingresses);
+            self.leave_to_exact();
         }
         // A rule of its own for all paths takes the place of what holds for unmatched ones.
+        let mut app_root = self.app_root.take().map(|(_, root)| root);
         if !self.owners.contains_key(&("/".to_owned(), PathType::Prefix)) {
             self.rules.extend(self.unmatched.take());
+            app_root = app_root.or(self.unmatched_app_root.take());
+        }
+        if self.expressions {
+            // The implicit `/` is the first location of a server: of two for `/` it hides the other.
+            self.rules.sort_by_key(|rule| (rule.path_type, &*rule.path) != (PathType::Prefix, "/"));
         }
         let covered = |alias: &String| self.tls && !alias.starts_with('~') && self.covers(alias);
         let aliases = self.aliases.iter().flat_map(|(_, aliases)| aliases);
         let aliases = aliases.map(|alias| Alias { name: alias.clone(), tls: covered(alias) }).collect();
-        Host {
-            name,
-            path_matching,
-            app_root: self.app_root,
-            tls: self.tls,
-            aliases,
-            redirect_to: None,
-            rules: self.rules,
+        Host { name, path_matching, app_root, tls: self.tls, aliases, redirect_to: None, rules: self.rules }
+    }
+
+    /// A Prefix rule that does not ask for expressions itself, and that comes before an Exact one for the same
+    /// path, leaves the path itself to that one (`location.go`): it takes what lies below.
+    fn leave_to_exact(&mut self) {
+        for &position in &self.plain_prefixes {
+            let Some((rule, after)) = self.rules.get_mut(position..).and_then(<[_]>::split_first_mut) else {
+                continue;
+            };
+            let twin = |other: &Rule| other.path_type == PathType::Exact && other.path == rule.path;
+            if !rule.path.ends_with('/') && after.iter().any(twin) {
+                rule.path.push('/');
+            }
         }
     }
 

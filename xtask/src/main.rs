@@ -12,6 +12,7 @@ mod envoy;
 mod http;
 mod licences;
 mod lint;
+mod nginx;
 mod process;
 mod product;
 mod repository;

@@ -10,11 +10,11 @@ use anyhow::{Context, Result, bail};
 use crate::args::{self, Arg, Args};
 use crate::product::Listen;
 use crate::ui::{self, Style};
-use crate::{demo, envoy, process, product, repository, tools};
+use crate::{demo, envoy, nginx, process, product, repository, tools};
 
 const HELP: &str = "\
-Runs every test: native ones, those of the decision engine in Node, and those that drive the product with a
-real Envoy. Fetches what they need the first time.
+Runs every test: native ones, those of the decision engine in Node and beside a real nginx, and those that
+drive the product with a real Envoy. Fetches what they need the first time.
 
 Usage: cargo xtask test [OPTIONS] [FILTER]
 
@@ -27,6 +27,9 @@ Options:
 
 /// The package of the end-to-end tests.
 const END_TO_END: &str = "ingress-wasm-tests";
+
+/// The test of that package which needs an nginx, and no Envoy.
+const AGAINST_NGINX: &str = "decides_as_nginx_does";
 
 #[derive(Default)]
 struct Options {
@@ -94,10 +97,11 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 7] = [
+const STEPS: [Step; 8] = [
     Step { name: "targets and tools", end_to_end: false, filtered: true, run: Run::tools },
     Step { name: "native tests", end_to_end: false, filtered: true, run: Run::native },
     Step { name: "the engine in Node", end_to_end: false, filtered: true, run: Run::web },
+    Step { name: "the engine beside a real nginx", end_to_end: false, filtered: true, run: Run::nginx },
     Step { name: "filter and product", end_to_end: true, filtered: true, run: Run::build },
     Step { name: "end to end, with Envoy", end_to_end: true, filtered: true, run: Run::end_to_end },
     Step { name: "fuzz targets compile", end_to_end: false, filtered: false, run: Run::fuzz },
@@ -140,6 +144,21 @@ impl Run {
         )
     }
 
+    /// Without an nginx it is left out, and said to be.
+    fn nginx(&mut self) -> Result<Outcome> {
+        let nginx = match nginx::find() {
+            Ok(nginx) => nginx,
+            Err(error) => {
+                ui::note(&format!("{error:#}"));
+                return Ok(Outcome::skipped("no nginx on the PATH, and none could be fetched"));
+            }
+        };
+        println!("nginx: {}", repository::shown(&nginx));
+        self.tests(
+            process::cargo().args(["test", "--package", END_TO_END, "--test", "nginx"]).env("NGINX", nginx),
+        )
+    }
+
     fn build(&mut self) -> Result<Outcome> {
         let product = product::build()?;
         let filter = product::build_filter()?;
@@ -156,6 +175,8 @@ impl Run {
         let built = self.built()?;
         let mut cargo = process::cargo();
         cargo.args(["test", "--package", END_TO_END]);
+        // That one has a step of its own.
+        cargo.args(["--no-fail-fast", "--", "--skip", AGAINST_NGINX]);
         cargo.env("INGRESS_WASM_BIN", &built.product).env("ENVOY", &built.envoy);
         self.tests(&mut cargo)
     }
@@ -187,10 +208,12 @@ impl Run {
 
     /// Runs a `cargo test`, passing on what it prints and counting its results.
     fn tests(&self, cargo: &mut Command) -> Result<Outcome> {
-        // Every test binary of a step runs, so that the count is whole.
-        cargo.arg("--no-fail-fast");
+        if cargo.get_args().all(|arg| arg != "--") {
+            // Every test binary of a step runs, so that the count is whole.
+            cargo.args(["--no-fail-fast", "--"]);
+        }
         if let Some(filter) = &self.options.filter {
-            cargo.arg("--").arg(filter);
+            cargo.arg(filter);
         }
         let shown = process::shown(cargo);
         let mut child =
