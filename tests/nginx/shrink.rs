@@ -47,6 +47,9 @@ fn differs(program: &Path, scene: &Scene, requests: &[&Request]) -> Option<(usiz
     })
 }
 
+/// Takes an annotation away.
+type Change = fn(&mut Annotations);
+
 /// Scenes with one thing less.
 fn scenes(scene: &Scene) -> Vec<Scene> {
     let mut smaller = Vec::new();
@@ -63,14 +66,16 @@ fn scenes(scene: &Scene) -> Vec<Scene> {
             }
             if rule.paths.len() > 1 {
                 for k in 0..rule.paths.len() {
-                    without(&|scene| drop(scene.ingresses[i].rules[j].paths.remove(k)));
+                    without(&|scene| {
+                        scene.ingresses[i].rules[j].paths.remove(k);
+                    });
                 }
             }
         }
         if ingress.default_backend.is_some() {
             without(&|scene| scene.ingresses[i].default_backend = None);
         }
-        let changes: [(bool, fn(&mut Annotations)); 10] = [
+        let changes: [(bool, Change); 10] = [
             (ingress.annotations.use_regex, |set| set.use_regex = false),
             (!ingress.annotations.rewrite_target.is_empty(), |set| set.rewrite_target = ""),
             (!ingress.annotations.forwarded_prefix.is_empty(), |set| set.forwarded_prefix = ""),
