@@ -12,6 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::objects::{ConfigMap, ObjectName, ObjectRef, Snapshot};
 use crate::output::{LoadBalancing, Options, RouteProfile};
 use crate::report::Report;
+use crate::retries;
 use crate::upstreams::UpstreamDefaults;
 
 /// What holds where no annotation says otherwise.
@@ -29,6 +30,8 @@ pub struct Defaults {
     pub profile: RouteProfile,
     /// How endpoints are chosen.
     pub upstreams: UpstreamDefaults,
+    /// Requests that may not be repeated are, whatever an annotation says.
+    pub retry_non_idempotent: bool,
     /// X-Original-URI is set for every Ingress.
     pub original_uri_header: bool,
     /// Plain HTTP is redirected where the host has a certificate.
@@ -113,6 +116,11 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         profile: RouteProfile {
             read_timeout: seconds(settings.proxy_read_timeout),
             send_timeout: seconds(settings.proxy_send_timeout),
+            next_upstream: retries::by_words(
+                &settings.proxy_next_upstream,
+                settings.retry_non_idempotent,
+                retries::tries(settings.proxy_next_upstream_tries),
+            ),
         },
         upstreams: UpstreamDefaults {
             load_balancing: match settings.load_balance.as_str() {
@@ -121,6 +129,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
             },
             service_upstream: settings.service_upstream,
         },
+        retry_non_idempotent: settings.retry_non_idempotent,
         ssl_redirect: settings.ssl_redirect,
         tls_redirect: TlsRedirect {
             always: settings.force_ssl_redirect,

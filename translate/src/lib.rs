@@ -21,6 +21,7 @@ pub mod objects;
 pub mod output;
 mod policies;
 mod report;
+mod retries;
 pub mod tls;
 mod translate;
 mod upstreams;

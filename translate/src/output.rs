@@ -156,11 +156,45 @@ pub struct RouteProfile {
     pub read_timeout: Duration,
     /// Longest time between two writes to the backend (`proxy-send-timeout`).
     pub send_timeout: Duration,
+    /// When another endpoint is tried.
+    pub next_upstream: NextUpstream,
+}
+
+/// When another endpoint is tried, or the only one once more (`proxy-next-upstream`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextUpstream {
+    /// There is no connection, or it breaks before an answer has come.
+    pub error: bool,
+    /// The connection or the answer takes too long.
+    pub timeout: bool,
+    /// The answer is none that can be read.
+    pub invalid_header: bool,
+    /// Answers with one of these statuses, ascending.
+    pub statuses: Vec<u16>,
+    /// Requests that may not be repeated (POST, LOCK, PATCH) are, although they were sent.
+    pub non_idempotent: bool,
+    /// How many tries there are, the first included.
+    pub tries: u32,
 }
 
 impl Default for RouteProfile {
     /// The defaults of ingress-nginx.
     fn default() -> Self {
-        RouteProfile { read_timeout: Duration::from_secs(60), send_timeout: Duration::from_secs(60) }
+        let minute = Duration::from_secs(60);
+        RouteProfile { read_timeout: minute, send_timeout: minute, next_upstream: NextUpstream::default() }
+    }
+}
+
+impl Default for NextUpstream {
+    /// The defaults of ingress-nginx.
+    fn default() -> Self {
+        NextUpstream {
+            error: true,
+            timeout: true,
+            invalid_header: false,
+            statuses: Vec::new(),
+            non_idempotent: false,
+            tries: 3,
+        }
     }
 }

@@ -21,6 +21,7 @@ use crate::global::Defaults;
 use crate::objects::{Ingress, IngressApi, ObjectName, Snapshot};
 use crate::output::RouteProfile;
 use crate::report::Report;
+use crate::retries;
 
 /// What the annotations of one Ingress come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,9 +120,14 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
     let profile = RouteProfile {
         read_timeout: seconds("proxy-read-timeout", defaults.profile.read_timeout),
         send_timeout: seconds("proxy-send-timeout", defaults.profile.send_timeout),
+        next_upstream: retries::read(
+            annotations,
+            &defaults.profile.next_upstream,
+            defaults.retry_non_idempotent,
+        ),
     };
     if profile != defaults.profile {
-        let name = format!("read{}s-send{}s", profile.read_timeout.as_secs(), profile.send_timeout.as_secs());
+        let name = retries::profile_name(&profile);
         policies.profiles.insert(name.clone(), profile.clone());
         set.route_profile = Some(name);
     }

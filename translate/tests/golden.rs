@@ -20,8 +20,8 @@ use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::{merge_into, read};
 use ingress_wasm_translate::objects::{ObjectName, Snapshot};
 use ingress_wasm_translate::output::{
-    Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, Options, RouteProfile, ServicePortName,
-    Translation,
+    Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, NextUpstream, Options, RouteProfile,
+    ServicePortName, Translation,
 };
 use ingress_wasm_translate::translate;
 
@@ -228,8 +228,21 @@ fn cluster((name, cluster): (&String, &Cluster)) -> String {
 /// The route profiles, unless there is only the usual one.
 fn profiles(translation: &Translation) -> String {
     let profile = |name: &str, profile: &RouteProfile| {
-        let RouteProfile { read_timeout, send_timeout } = profile;
-        format!("{name}: read {}s, send {}s\n", read_timeout.as_secs(), send_timeout.as_secs())
+        let RouteProfile { read_timeout, send_timeout, next_upstream } = profile;
+        let timeouts = format!("read {}s, send {}s", read_timeout.as_secs(), send_timeout.as_secs());
+        if *next_upstream == NextUpstream::default() {
+            return format!("{name}: {timeouts}\n");
+        }
+        let NextUpstream { error, timeout, invalid_header, statuses, non_idempotent, tries } = next_upstream;
+        let words = [
+            (error, "error"),
+            (timeout, "timeout"),
+            (invalid_header, "invalid_header"),
+            (non_idempotent, "non_idempotent"),
+        ];
+        let words = words.into_iter().filter(|(set, _)| **set).map(|(_, word)| word.to_owned());
+        let words: Vec<String> = words.chain(statuses.iter().map(u16::to_string)).collect();
+        format!("{name}: {timeouts}, {tries} tries after [{}]\n", words.join(" "))
     };
     let named = translation.route_profiles.iter().map(|(name, found)| profile(name, found));
     if translation.route_profiles.is_empty() && translation.default_profile == RouteProfile::default() {

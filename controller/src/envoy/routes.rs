@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ingress_wasm_translate::output::RouteProfile;
+use ingress_wasm_translate::output::{NextUpstream, RouteProfile};
 
 use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, HASH_HEADER, PROFILE_HEADER, ROUTES};
 use super::pb::{duration, matcher, matcher_inputs, number, pack_any, previous_hosts, route, seconds};
@@ -54,9 +54,9 @@ fn by_profile(default: &RouteProfile, profiles: &BTreeMap<String, RouteProfile>)
         "profile",
         pack_any(matcher_inputs::HttpRequestHeaderMatchInput { header_name: PROFILE_HEADER.to_owned() }),
     );
-    let map = profiles.iter().map(|(name, profile)| (name.clone(), to_route(name, profile))).collect();
+    let map = profiles.iter().map(|(name, profile)| (name.clone(), by_method(name, profile))).collect();
     matcher::Matcher {
-        on_no_match: Some(Box::new(to_route("default", default))),
+        on_no_match: Some(Box::new(by_method("default", default))),
         // A map without entries is refused, and the default route is all there is then.
         matcher_type: (!profiles.is_empty()).then_some(MatcherType::MatcherTree(MatcherTree {
             input: Some(input),
@@ -65,26 +65,65 @@ fn by_profile(default: &RouteProfile, profiles: &BTreeMap<String, RouteProfile>)
     }
 }
 
+/// Methods whose requests may not be repeated once they were sent: those of nginx.
+const NON_IDEMPOTENT: [&str; 3] = ["LOCK", "PATCH", "POST"];
+
+/// Picks the route of a profile by method, where it makes a difference to what is tried again.
+fn by_method(name: &str, profile: &RouteProfile) -> matcher::matcher::OnMatch {
+    use matcher::matcher::matcher_tree::{MatchMap, TreeType};
+    use matcher::matcher::on_match::OnMatch;
+    use matcher::matcher::{MatcherTree, MatcherType};
+
+    let usual = to_route(name, profile, Repeat::Sent);
+    if profile.next_upstream.non_idempotent {
+        return usual;
+    }
+    let input = core_extension(
+        "method",
+        pack_any(matcher_inputs::HttpRequestHeaderMatchInput { header_name: ":method".to_owned() }),
+    );
+    let once = to_route(&format!("{name}-once"), profile, Repeat::Unsent);
+    let map = NON_IDEMPOTENT.iter().map(|method| ((*method).to_owned(), once.clone())).collect();
+    let tree = MatcherTree { input: Some(input), tree_type: Some(TreeType::ExactMatchMap(MatchMap { map })) };
+    matcher::matcher::OnMatch {
+        keep_matching: false,
+        on_match: Some(OnMatch::Matcher(Box::new(matcher::Matcher {
+            on_no_match: Some(Box::new(usual)),
+            matcher_type: Some(MatcherType::MatcherTree(tree)),
+        }))),
+    }
+}
+
+/// Which requests are tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    /// Those that were sent, too.
+    Sent,
+    /// Only those that were not sent yet.
+    Unsent,
+}
+
 /// The action that takes a route.
-fn to_route(name: &str, profile: &RouteProfile) -> matcher::matcher::OnMatch {
+fn to_route(name: &str, profile: &RouteProfile, repeat: Repeat) -> matcher::matcher::OnMatch {
     use matcher::matcher::on_match::OnMatch;
 
     matcher::matcher::OnMatch {
         keep_matching: false,
-        on_match: Some(OnMatch::Action(core_extension("route", pack_any(catch_all(name, profile))))),
+        on_match: Some(OnMatch::Action(core_extension("route", pack_any(catch_all(name, profile, repeat))))),
     }
 }
 
-/// The route of one profile.
-fn catch_all(name: &str, profile: &RouteProfile) -> route::Route {
+/// A route of one profile.
+fn catch_all(name: &str, profile: &RouteProfile, repeat: Repeat) -> route::Route {
     use route::route::Action;
     use route::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
     use route::route_match::PathSpecifier;
 
-    let RouteProfile { read_timeout, send_timeout } = profile;
-    // The stream as a whole may be silent for a little longer than either direction, so that the answer to
-    // a silent backend is the one for it.
-    let idle = (*read_timeout).max(*send_timeout).saturating_add(Duration::from_secs(5));
+    let RouteProfile { read_timeout, send_timeout, next_upstream } = profile;
+    // The stream as a whole may be silent for a little longer than either direction, and for as many tries as
+    // there are, so that the answer to a silent backend is the one for it.
+    let tries = if repeat == Repeat::Sent && next_upstream.timeout { next_upstream.tries } else { 1 };
+    let silence = read_timeout.saturating_mul(tries).max(*send_timeout);
     route::Route {
         name: name.to_owned(),
         r#match: Some(route::RouteMatch {
@@ -96,8 +135,8 @@ fn catch_all(name: &str, profile: &RouteProfile) -> route::Route {
             cluster_not_found_response_code: ClusterNotFoundResponseCode::ServiceUnavailable.into(),
             // nginx has no limit for a whole exchange.
             timeout: seconds(0),
-            idle_timeout: duration(idle),
-            retry_policy: Some(retry_policy(*read_timeout)),
+            idle_timeout: duration(silence.saturating_add(Duration::from_secs(5))),
+            retry_policy: Some(retry_policy(profile, repeat)),
             hash_policy: vec![by_header(HASH_HEADER)],
             ..route::RouteAction::default()
         })),
@@ -116,22 +155,47 @@ fn by_header(name: &str) -> route::route_action::HashPolicy {
     }
 }
 
-/// Another endpoint is tried where nothing was sent yet, whatever the method: nginx's `proxy_next_upstream
-/// error` with the three tries of ingress-nginx, as far as it holds for every request.
-fn retry_policy(read_timeout: Duration) -> route::RetryPolicy {
+/// When another endpoint is tried, or the only one once more. Envoy has one word, `reset`, for all that can go
+/// wrong between request and answer, silence included.
+fn retry_policy(profile: &RouteProfile, repeat: Repeat) -> route::RetryPolicy {
     use route::retry_policy::RetryHostPredicate;
     use route::retry_policy::retry_host_predicate::ConfigType;
 
-    /// Besides the first.
-    const TRIES: u32 = 2;
+    let RouteProfile { read_timeout, next_upstream, .. } = profile;
+    let NextUpstream { error, timeout, invalid_header: _, statuses, non_idempotent: _, tries } =
+        next_upstream;
+    let mut words = Vec::new();
+    if *error || *timeout {
+        words.push("connect-failure");
+    }
+    if *error {
+        words.extend(["refused-stream", "reset-before-request"]);
+    }
+    let mut codes = Vec::new();
+    if repeat == Repeat::Sent {
+        if *timeout {
+            words.push("reset");
+        }
+        if !statuses.is_empty() {
+            words.push("retriable-status-codes");
+            codes.extend(statuses.iter().copied().map(u32::from));
+        }
+    }
     let name = "envoy.retry_host_predicates.previous_hosts".to_owned();
     let config_type = Some(ConfigType::TypedConfig(pack_any(previous_hosts::PreviousHostsPredicate {})));
     route::RetryPolicy {
-        retry_on: "connect-failure,refused-stream,reset-before-request".to_owned(),
-        num_retries: number(TRIES),
+        retry_on: words.join(","),
+        num_retries: number(if words.is_empty() { 0 } else { tries.saturating_sub(1) }),
+        retriable_status_codes: codes,
         retry_host_predicate: vec![RetryHostPredicate { name, config_type }],
+        // With one endpoint there is no other: it is tried once more after these attempts to find one.
         host_selection_retry_max_attempts: 5,
-        per_try_idle_timeout: duration(read_timeout),
+        // nginx does not wait before it tries again.
+        retry_back_off: Some(route::retry_policy::RetryBackOff {
+            base_interval: duration(Duration::from_millis(1)),
+            max_interval: duration(Duration::from_millis(10)),
+        }),
+        per_try_idle_timeout: duration(*read_timeout),
         ..route::RetryPolicy::default()
     }
 }

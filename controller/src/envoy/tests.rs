@@ -180,7 +180,7 @@ fn the_static_form_holds_everything() {
         ),
         (
             &*format!(
-                "{manager}/route_config/virtual_hosts/0/matcher/matcher_tree/exact_match_map/map/profile-7/action/typed_config/route/retry_policy/per_try_idle_timeout"
+                "{manager}/route_config/virtual_hosts/0/matcher/matcher_tree/exact_match_map/map/profile-7/matcher/on_no_match/action/typed_config/route/retry_policy/per_try_idle_timeout"
             ),
             "7s",
         ),

@@ -201,6 +201,12 @@ pub struct GlobalSettings {
     pub proxy_read_timeout: u64,
     /// `proxy-send-timeout` in seconds.
     pub proxy_send_timeout: u64,
+    /// `proxy-next-upstream`: its words.
+    pub proxy_next_upstream: Vec<String>,
+    /// `proxy-next-upstream-tries`; 0 is without end.
+    pub proxy_next_upstream_tries: i64,
+    /// `retry-non-idempotent`.
+    pub retry_non_idempotent: bool,
     /// `global-allowed-response-headers`.
     pub global_allowed_response_headers: Vec<String>,
     /// `ssl-redirect`.
@@ -261,6 +267,9 @@ impl Default for GlobalSettings {
             proxy_connect_timeout: 5,
             proxy_read_timeout: 60,
             proxy_send_timeout: 60,
+            proxy_next_upstream: vec!["error".to_owned(), "timeout".to_owned()],
+            proxy_next_upstream_tries: 3,
+            retry_non_idempotent: false,
             global_allowed_response_headers: Vec::new(),
             ssl_redirect: true,
             force_ssl_redirect: false,
@@ -349,6 +358,9 @@ impl GlobalSettings {
             ("proxy-connect-timeout", Value::Seconds(seconds)) => self.proxy_connect_timeout = seconds,
             ("proxy-read-timeout", Value::Seconds(seconds)) => self.proxy_read_timeout = seconds,
             ("proxy-send-timeout", Value::Seconds(seconds)) => self.proxy_send_timeout = seconds,
+            ("proxy-next-upstream", Value::List(words)) => self.proxy_next_upstream = words,
+            ("proxy-next-upstream-tries", Value::Integer(tries)) => self.proxy_next_upstream_tries = tries,
+            ("retry-non-idempotent", Value::Bool(on)) => self.retry_non_idempotent = on,
             ("global-allowed-response-headers", Value::List(headers)) => {
                 self.global_allowed_response_headers = headers;
             }

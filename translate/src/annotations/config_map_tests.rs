@@ -42,7 +42,8 @@ fn honoured_options() {
         honoured.into_iter().partition(|name| of_tls.contains(name));
     assert_eq!(read_there, of_tls);
     // Each of the others changes what is read.
-    let samples = ["503", "n/a", "true", "false", "a b", "/a", "X-Other", "2m", "7", "301", "10.0.0.0/8"];
+    let samples =
+        ["503", "n/a", "true", "false", "a b", "/a", "X-Other", "2m", "7", "301", "10.0.0.0/8", "off"];
     for name in honoured {
         let changes = samples
             .iter()

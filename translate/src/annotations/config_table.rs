@@ -6,6 +6,7 @@ use crate::diagnostic::Severity;
 use super::config_machinery::{CONNECTIONS, LOGS, NGINX, TRACES};
 use super::config_map::ConfigOption;
 use super::grammar::{COOKIE_PATHS, VARIABLES};
+use super::traffic::{AFTER_SENDING, MOST_TRIES, NEXT_UPSTREAM, TRIES_ONLY};
 use super::{Support, ValueGrammar};
 
 use Severity::{Error, Note, Warning};
@@ -121,12 +122,7 @@ const HONOURED: &[ConfigOption] = &[
              the client gets 413",
         ),
     ),
-    option(
-        "proxy-connect-timeout",
-        Seconds,
-        "5",
-        Differs("it is Envoy's connect timeout; what is tried again after it follows Envoy's rules"),
-    ),
+    option("proxy-connect-timeout", Seconds, "5", Exact),
     option(
         "proxy-read-timeout",
         Seconds,
@@ -274,7 +270,6 @@ const REDIRECTS_AND_ERRORS: &[ConfigOption] = &[
 ];
 
 const ONLY_ANNOTATION: &str = "ingress-nginx reads the annotation of this name only";
-const AGAIN: &str = "what is tried again does not depend on it";
 pub(super) const STREAM: &str = "TCP and UDP services are not served";
 
 const TRAFFIC: &[ConfigOption] = &[
@@ -294,10 +289,18 @@ const TRAFFIC: &[ConfigOption] = &[
     option("upstream-hash-by-subset", Boolean, "false", NoEffect(ONLY_ANNOTATION)),
     option("upstream-hash-by-subset-size", INTEGER, "3", NoEffect(ONLY_ANNOTATION)),
     option("service-upstream", Boolean, "false", Exact),
-    lacks("proxy-next-upstream", Text, "error timeout", &[], Warning, AGAIN),
-    lacks("proxy-next-upstream-timeout", Seconds, "0", &["0"], Warning, AGAIN),
-    lacks("proxy-next-upstream-tries", COUNT, "3", &[], Warning, AGAIN),
-    lacks("retry-non-idempotent", Boolean, "false", &["false"], Warning, AGAIN),
+    ConfigOption {
+        neutral: &["error timeout"],
+        ..option(
+            "proxy-next-upstream",
+            ValueGrammar::Words(NEXT_UPSTREAM),
+            "error timeout",
+            Differs(AFTER_SENDING),
+        )
+    },
+    lacks("proxy-next-upstream-timeout", Seconds, "0", &["0"], Warning, TRIES_ONLY),
+    option("proxy-next-upstream-tries", COUNT, "3", Differs(MOST_TRIES)),
+    option("retry-non-idempotent", Boolean, "false", Exact),
     lacks(
         "proxy-http-version",
         ValueGrammar::one_of(&["1.0", "1.1"]),

@@ -20,6 +20,30 @@ const CANARY_RULE: Annotation =
 /// Sizes and counts of nginx's buffers.
 const BUFFERS: Support = Support::NoEffect("Envoy streams through buffers whose bounds are its own");
 
+/// The words of `proxy-next-upstream`.
+pub(super) const NEXT_UPSTREAM: &[&str] = &[
+    "error",
+    "timeout",
+    "invalid_header",
+    "http_500",
+    "http_502",
+    "http_503",
+    "http_504",
+    "http_403",
+    "http_404",
+    "http_429",
+    "non_idempotent",
+    "off",
+];
+/// How `proxy-next-upstream` differs.
+pub(super) const AFTER_SENDING: &str = "a request that was sent and got no answer is tried again where `timeout` is \
+     among the words, whether the connection broke or was silent, and not on account of `error` or \
+     `invalid_header` alone; a request with a body of more than 256 kB is not sent twice";
+/// How `proxy-next-upstream-tries` differs.
+pub(super) const MOST_TRIES: &str = "there are ten tries at most, also where 0 asks for no end";
+/// Why `proxy-next-upstream-timeout` is not honoured.
+pub(super) const TRIES_ONLY: &str = "tries are limited by their number only, not by time";
+
 pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "affinity",
@@ -190,9 +214,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-connect-timeout",
         value: ValueGrammar::Seconds,
-        support: Support::Differs(
-            "it is Envoy's connect timeout; what is tried again after it follows Envoy's rules",
-        ),
+        support: Support::Exact,
         summary: "How long a connection to the backend may take.",
         example: "10",
         ..BASE
@@ -217,21 +239,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "proxy-next-upstream",
-        value: ValueGrammar::Words(&[
-            "error",
-            "timeout",
-            "invalid_header",
-            "http_500",
-            "http_502",
-            "http_503",
-            "http_504",
-            "http_403",
-            "http_404",
-            "http_429",
-            "non_idempotent",
-            "off",
-        ]),
-        support: Support::NotSupported("what is tried again does not depend on it"),
+        value: ValueGrammar::Words(NEXT_UPSTREAM),
+        neutral: &["error timeout"],
+        support: Support::Differs(AFTER_SENDING),
         risk: Risk::Medium,
         summary: "After which failures another endpoint is tried.",
         example: "error timeout http_502",
@@ -240,7 +250,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-next-upstream-timeout",
         value: ValueGrammar::Seconds,
-        support: Support::NotSupported("what is tried again does not depend on it"),
+        support: Support::NotSupported(TRIES_ONLY),
+        neutral: &["0"],
         summary: "For how long further endpoints are tried; 0 is without end.",
         example: "30",
         ..BASE
@@ -248,7 +259,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-next-upstream-tries",
         value: ValueGrammar::COUNT,
-        support: Support::NotSupported("what is tried again does not depend on it"),
+        support: Support::Differs(MOST_TRIES),
         summary: "How many endpoints are tried; 0 is without end.",
         example: "2",
         ..BASE
