@@ -16,6 +16,8 @@ mod changes;
 mod observability;
 #[path = "envoy/process.rs"]
 mod process;
+#[path = "envoy/retries.rs"]
+mod retries;
 #[path = "envoy/support.rs"]
 mod support;
 #[path = "envoy/tls.rs"]
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         ("unknown_host_is_not_found", traffic::unknown_host_is_not_found),
         ("basic_auth_knows_three_hashes", traffic::basic_auth_knows_three_hashes),
         ("read_timeout_is_between_bytes", traffic::read_timeout_is_between_bytes),
+        ("what_was_sent_is_repeated_by_method", retries::what_was_sent_is_repeated_by_method),
         (
             "changed_file_is_live_without_a_failed_request",
             changes::changed_file_is_live_without_a_failed_request,

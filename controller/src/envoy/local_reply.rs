@@ -13,14 +13,14 @@ use super::pb::{UInt32Value, accesslog, cel_filter, core, hcm, inline, number, p
 const FAILURES: &[(&[&str], Option<u32>, Page)] = &[
     // No connection to the backend, or it broke before the answer began, or the answer was no HTTP.
     (&["UF", "UC", "UR", "LR", "UPE"], Some(502), Page { title: "502 Bad Gateway", note: "" }),
+    // The backend was silent for too long. Before the next: the last of several tries has URX besides.
+    (&["UT", "DT"], Some(504), Page { title: "504 Gateway Time-out", note: "" }),
     // No endpoint, no cluster, a circuit breaker, an overloaded proxy.
     (
         &["UH", "NC", "UO", "OM", "UMSDR", "URX"],
         Some(503),
         Page { title: "503 Service Temporarily Unavailable", note: "" },
     ),
-    // The backend was silent for too long.
-    (&["UT", "DT"], Some(504), Page { title: "504 Gateway Time-out", note: "" }),
 ];
 
 /// The pages of answers whose flag leaves the status open: (flag, status that Envoy chose, page).
