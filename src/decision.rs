@@ -12,11 +12,16 @@ pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
 pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
 /// Private header by whose value Envoy chooses an endpoint.
 pub const HASH_HEADER: &str = "x-ingress-wasm-hash";
-/// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection.
+/// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection, and over TLS the server
+/// name that the client asked for behind a further blank; `-` where it asked for none.
 pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
+/// Private header in which the listener tells of the client's certificate, where it asks for one: see
+/// [`RequestView::peer_certificate`].
+pub const CERTIFICATE_HEADER: &str = "x-ingress-wasm-certificate";
 
 /// All headers that only listener, filter and routes may write.
-pub const PRIVATE_HEADERS: [&str; 4] = [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CONNECTION_HEADER];
+pub const PRIVATE_HEADERS: [&str; 5] =
+    [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CONNECTION_HEADER, CERTIFICATE_HEADER];
 
 /// [`Reply::details`] of an answer in place of an error. Envoy has to leave it alone, although the request may
 /// have failed in a way for which Envoy has a page.
@@ -93,6 +98,33 @@ impl<'a> RequestView<'a> {
         Some(Cow::Owned(joined))
     }
 
+    /// The server name that the client asked for when it began with TLS, in lower case, as the listener tells it
+    /// in its private header: of no worth where the listener does not write that.
+    pub fn server_name(&self) -> Option<&'a [u8]> {
+        let name = self.header(CONNECTION_HEADER)?.splitn(4, |byte| *byte == b' ').nth(3)?;
+        (name != b"-" && !name.is_empty()).then_some(name)
+    }
+
+    /// The certificate that the client has shown, as the listener tells it in its private header, in fields
+    /// between tabs: `verified` or another word, the times from which and until which it is valid in seconds since
+    /// 1970, issuer, subject, and the certificate itself. `-` stands for what there is not.
+    pub fn peer_certificate(&self) -> Option<PeerCertificate<'a>> {
+        let mut fields = self.header(CERTIFICATE_HEADER)?.splitn(6, |byte| *byte == b'\t');
+        let mut next = || fields.next().map(|field| if field == b"-" { &b""[..] } else { field });
+        let verified = next()? == b"verified";
+        let (from, until) = (seconds(next()?), seconds(next()?));
+        let (issuer, subject, pem) = (next()?, next()?, next()?);
+        (!pem.is_empty()).then_some(PeerCertificate {
+            verified,
+            // What cannot be read is valid at no time.
+            from: from.unwrap_or(u64::MAX),
+            until: until.unwrap_or(0),
+            issuer,
+            subject,
+            pem,
+        })
+    }
+
     /// The request method; empty where there is none, which no client can bring about.
     pub fn method(&self) -> &'a [u8] {
         self.header(":method").unwrap_or_default()
@@ -107,6 +139,27 @@ impl<'a> RequestView<'a> {
     pub fn authority(&self) -> &'a [u8] {
         self.header(":authority").unwrap_or_default()
     }
+}
+
+/// The certificate of a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCertificate<'a> {
+    /// One of the host's authorities has signed it, and it is valid.
+    pub verified: bool,
+    /// The time from which it is valid, in seconds since 1970.
+    pub from: u64,
+    /// The time until which it is valid, in seconds since 1970.
+    pub until: u64,
+    /// The issuer in the form of RFC 2253.
+    pub issuer: &'a [u8],
+    /// The subject in the form of RFC 2253.
+    pub subject: &'a [u8],
+    /// The certificate as PEM, with percent signs.
+    pub pem: &'a [u8],
+}
+
+fn seconds(text: &[u8]) -> Option<u64> {
+    std::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// What becomes of a request.

@@ -69,6 +69,7 @@ impl Site {
                 tls: false,
                 aliases: Vec::new(),
                 redirect_to: None,
+                client_certificate: None,
                 rules: vec![Rule {
                     ingress: format!("test/{name}"),
                     path: "/".to_owned(),
@@ -106,6 +107,7 @@ impl Site {
             default_profile: RouteProfile::default(),
             certificates: BTreeMap::new(),
             default_certificate: None,
+            client_authorities: Default::default(),
             tls: ingress_wasm_translate::tls::TlsSettings::default(),
             diagnostics: Vec::new(),
             rejected: Vec::new(),

@@ -49,7 +49,8 @@ pub struct PluginConfig {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Global {
     /// The listener overwrites the private header `x-ingress-wasm-connection` on each request with
-    /// `SCHEME PORT ADDRESS` of the connection, which saves a host call. Only set where Envoy is
+    /// `SCHEME PORT ADDRESS` of the connection (over TLS also the server name), which saves a host call, and
+    /// takes `x-ingress-wasm-certificate` from clients. Only set where Envoy is
     /// configured so: otherwise clients could choose the value.
     #[serde(default, skip_serializing_if = "is_default")]
     pub connection_header: bool,
@@ -178,9 +179,52 @@ pub struct Host {
     /// (`from-to-www-redirect`). Rules of such a host are never looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_to: Option<String>,
+    /// Clients over TLS have to show a certificate. Absent: none is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
     /// The rules, in any order: which one wins follows from the paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
+}
+
+/// The client certificates of a host (`auth-tls-secret`). The listener asks for them and checks them against the
+/// authorities, and tells what it found in the private header `x-ingress-wasm-certificate`; what follows from it
+/// is decided here. Backends are told in ssl-client-verify, ssl-client-subject-dn and ssl-client-issuer-dn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ClientCertificate {
+    /// Which requests are let in.
+    pub verify: VerifyClient,
+    /// A regular expression, with case, that is looked for in the subject of the certificate, written as in
+    /// RFC 2253 (`auth-tls-match-cn`). Other requests are answered 403, those by plain HTTP too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// What a client gets instead of the answer 400 (`auth-tls-error-page`): a redirect to this URL, or what
+    /// the host has at this path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error_page: Option<String>,
+    /// Hand the certificate to the backend, as PEM with percent signs, in ssl-client-cert
+    /// (`auth-tls-pass-certificate-to-upstream`). Otherwise that header is taken away.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub pass_certificate: bool,
+}
+
+/// Which requests to a host with client certificates are let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "camelCase")]
+pub enum VerifyClient {
+    /// Those over TLS with a certificate of the authorities; others over TLS are answered 400.
+    On,
+    /// All; no certificate is asked for.
+    Off,
+    /// Those without a certificate, and those with one of the authorities.
+    Optional,
+    /// All but those with a certificate that is not valid at the time, whoever issued it.
+    OptionalNoCa,
+    /// None, with or without TLS: the authorities cannot be had. Answered 403.
+    Refuse,
 }
 
 /// A further name of a host. Exact names, those of hosts included, go before all others, then wildcard

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Addresses, Affinity, Alias, Balancing, BasicAuth, Block, Canary, Cors, Credentials, ErrorPages,
-    Forwarded, Global, HashBy, HeaderEdit, Host, PathMatching, PathType, PluginConfig, PolicySet, Redirect,
-    Replacement, Rewrite, Rule, TlsRedirect,
+    Action, Addresses, Affinity, Alias, Balancing, BasicAuth, Block, Canary, ClientCertificate, Cors,
+    Credentials, ErrorPages, Forwarded, Global, HashBy, HeaderEdit, Host, PathMatching, PathType,
+    PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect, VerifyClient,
 };
 
 /// What can be read from JSON.
@@ -195,7 +195,15 @@ read_struct!(Host {
     tls: "tls" or false,
     aliases: "aliases" or Vec::new(),
     redirect_to: "redirectTo" or None,
+    client_certificate: "clientCertificate" or None,
     rules: "rules" or Vec::new(),
+});
+
+read_struct!(ClientCertificate {
+    verify: "verify",
+    subject: "subject" or None,
+    error_page: "errorPage" or None,
+    pass_certificate: "passCertificate" or false,
 });
 
 read_struct!(Alias { name: "name", tls: "tls" or false });
@@ -327,5 +335,18 @@ impl FromJson for PathType {
     fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
         let words = [("Exact", PathType::Exact), ("Prefix", PathType::Prefix)];
         word(reader, &words, "expected `Exact` or `Prefix`")
+    }
+}
+
+impl FromJson for VerifyClient {
+    fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
+        let words = [
+            ("on", VerifyClient::On),
+            ("off", VerifyClient::Off),
+            ("optional", VerifyClient::Optional),
+            ("optionalNoCa", VerifyClient::OptionalNoCa),
+            ("refuse", VerifyClient::Refuse),
+        ];
+        word(reader, &words, "expected `on`, `off`, `optional`, `optionalNoCa` or `refuse`")
     }
 }

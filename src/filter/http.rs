@@ -299,14 +299,14 @@ fn leave_rule_for_log(shared: &Shared) {
     let _ = host::set_property("service", rule.action.service().unwrap_or_default().as_bytes());
 }
 
-/// What the listener says of the connection: `SCHEME PORT ADDRESS`, in the private header that it overwrites.
+/// What the listener says of the connection: `SCHEME PORT ADDRESS …`, in the private header that it overwrites.
 /// A request without it came by no listener of ours; its connection is taken as the least trusted there is.
 fn origin<'a>(headers: &[HeaderLine<'a>]) -> Origin<'a> {
     let line = headers
         .iter()
         .find(|(name, _)| *name == CONNECTION_HEADER.as_bytes())
         .map_or(&b""[..], |line| line.1);
-    let mut fields = line.splitn(3, |byte| *byte == b' ');
+    let mut fields = line.splitn(4, |byte| *byte == b' ');
     let (scheme, port, peer) = (fields.next(), fields.next(), fields.next());
     let scheme = match scheme {
         Some(b"probe") => return Origin::Probe,

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Facts, Template};
+use super::{Facts, Template, client_certificate};
 use crate::config::HeaderEdit;
 use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER, Scheme};
 use crate::router::{CompiledPolicies, RoutingTable};
@@ -175,6 +175,9 @@ pub fn standard_edits<'a>(table: &'a RoutingTable, facts: &Facts<'a>) -> Vec<Edi
     // What Envoy lets through asks for another protocol; nginx writes this in small letters.
     if request.header("upgrade").is_some() {
         edits.push(set("connection", Cow::Borrowed(b"upgrade")));
+    }
+    if let Some(told) = &facts.certificate {
+        client_certificate::edits(told, &mut edits);
     }
     edits
 }

@@ -12,6 +12,7 @@ mod answer;
 mod balance;
 mod basic_auth;
 mod client;
+mod client_certificate;
 mod cors;
 mod error_pages;
 mod headers;
@@ -34,6 +35,7 @@ use std::borrow::Cow;
 pub use answer::rewrite_answer;
 pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress};
+use client_certificate::Verdict;
 pub use cors::Cors;
 pub use error_pages::{ask_for_error_page, error_page};
 pub use headers::{HeaderTemplate, InvalidHeader};
@@ -92,6 +94,10 @@ pub struct Facts<'a> {
     pub client: Client<'a>,
     /// The rule; none where the host or the path is unknown.
     pub selected: Option<Selected<'a>>,
+    /// What is told of the client's certificate; none where the host asks for none.
+    pub certificate: Option<client_certificate::Told<'a>>,
+    /// The request gets the page for clients without a certificate: the path is not its own.
+    pub is_error_page: bool,
     /// What the service said that was asked about the request; none where none was asked yet.
     pub answer: Option<&'a CalloutAnswer<'a>>,
 }
@@ -141,6 +147,8 @@ fn decide_with<'a>(
             query: None,
             client,
             selected: None,
+            certificate: None,
+            is_error_page: false,
             answer: service,
         };
         return answer(table, &facts, None, page(400, "invalid_host"));
@@ -152,6 +160,8 @@ fn decide_with<'a>(
             query: None,
             client,
             selected: None,
+            certificate: None,
+            is_error_page: false,
             answer: service,
         };
         return answer(table, &facts, None, page(400, "invalid_path"));
@@ -159,16 +169,51 @@ fn decide_with<'a>(
     if let Some(block) = &table.block
         && access::is_blocked(block, request, &mut state.expressions)
     {
-        let facts = Facts { request, path, query, client, selected: None, answer: service };
+        let facts = Facts {
+            request,
+            path,
+            query,
+            client,
+            selected: None,
+            certificate: None,
+            is_error_page: false,
+            answer: service,
+        };
         return answer(table, &facts, None, page(403, "blocked"));
     }
-    let selection = router::select(table, request.authority(), &path, &mut state.scratch);
-    let mut facts = Facts { request, path, query, client, selected: None, answer: service };
+    let mut selection = router::select(table, request.authority(), &path, &mut state.scratch);
+    let mut facts = Facts {
+        request,
+        path,
+        query,
+        client,
+        selected: None,
+        certificate: None,
+        is_error_page: false,
+        answer: service,
+    };
     let host = match &selection {
         Selection::UnknownHost => None,
         Selection::NoRule(host) | Selection::LimitExceeded(host) => Some(*host),
         Selection::Rule(selected) | Selection::Refuse(selected) => Some(selected.host),
     };
+    if let Some(settings) = host.and_then(|host| host.client_certificate.as_deref()) {
+        match client_certificate::check(settings, table, request) {
+            Verdict::Pass(told) => facts.certificate = Some(told),
+            Verdict::Answer(reply) => return answer(table, &facts, None, reply),
+            Verdict::Page(path, told) => {
+                let path = path.as_bytes();
+                facts = Facts {
+                    path: Cow::Borrowed(path),
+                    query: None,
+                    certificate: Some(told),
+                    is_error_page: true,
+                    ..facts
+                };
+                selection = router::select(table, request.authority(), path, &mut state.scratch);
+            }
+        }
+    }
     if let Some(to) = host.and_then(|host| host.redirect_to.as_deref()) {
         let location = redirect::to_host(to, table, &facts);
         let reply = reply::redirect(table.redirect_status, location, "host_redirect");
@@ -239,6 +284,7 @@ fn decide_rule<'a>(
     let path = match rewritten {
         Some(Rewritten::Elsewhere(location)) => return refuse(reply::redirect(302, location, "rewrite")),
         Some(Rewritten::Target { target, forwarded_prefix }) => Some((target, forwarded_prefix)),
+        None | Some(Rewritten::Unchanged) if facts.is_error_page => Some((facts.path.to_vec(), None)),
         None | Some(Rewritten::Unchanged) => None,
     };
     if let Some(redirect) = policies.tls_redirect
@@ -270,6 +316,9 @@ fn decide_rule<'a>(
     edits.extend(hash.map(|hash| Edit::Set(Cow::Borrowed(HASH_HEADER), Cow::Owned(hash.to_vec()))));
     if stands_in {
         error_pages::tell_stand_in(&facts, &mut edits);
+    }
+    if facts.is_error_page && request.method() != b"HEAD" {
+        edits.push(Edit::Set(Cow::Borrowed(":method"), Cow::Borrowed(b"GET")));
     }
     if let Some((target, forwarded_prefix)) = path {
         edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(target)));

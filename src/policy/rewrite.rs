@@ -183,6 +183,8 @@ mod tests {
             query: parsed.query,
             client,
             selected: Some(selected),
+            certificate: None,
+            is_error_page: false,
             answer: None,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

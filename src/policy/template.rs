@@ -326,6 +326,8 @@ mod tests {
             query: target.query,
             client,
             selected: None,
+            certificate: None,
+            is_error_page: false,
             answer: None,
         };
         let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));

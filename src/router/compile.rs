@@ -8,12 +8,13 @@ use std::rc::Rc;
 use super::balancing::{self, CompiledBalancing};
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
-    CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledErrorPages, CompiledHost,
-    CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderPattern, RoutingTable,
+    CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
+    CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule,
+    Fault, HeaderPattern, RoutingTable,
 };
 use crate::config::{
-    Action, Addresses, Alias, Balancing, Block, ConfigError, Credentials, ErrorPages, Global, HeaderEdit,
-    Host, PluginConfig, PolicySet, Redirect, Replacement, Rewrite,
+    Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
+    Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, VerifyClient,
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
@@ -341,6 +342,34 @@ impl Compiler {
         Ok(compiled)
     }
 
+    /// An expression that cannot be matched lets nobody in.
+    fn client_certificate(
+        &mut self,
+        at: &str,
+        settings: ClientCertificate,
+    ) -> Result<CompiledClientCertificate, ConfigError> {
+        let ClientCertificate { mut verify, subject, error_page, pass_certificate } = settings;
+        if let Some(page) = &error_page {
+            text(&format!("{at}.errorPage"), page)?;
+        }
+        let subject = subject.and_then(|subject| {
+            let compiled = Regex::new(&subject, regex::Options::default());
+            compiled
+                .map_err(|error| {
+                    verify = VerifyClient::Refuse;
+                    self.faults.push(Fault { path: format!("{at}.subject"), reason: error.to_string() });
+                })
+                .ok()
+        });
+        self.needs_clock |= verify == VerifyClient::OptionalNoCa;
+        Ok(CompiledClientCertificate {
+            verify,
+            subject,
+            error_page: error_page.map(Into::into),
+            pass_certificate,
+        })
+    }
+
     fn template(&mut self, at: &str, text: &str) -> Result<Template, ConfigError> {
         let template = Template::parse(text).map_err(|error| inconsistent(at, error.to_string()))?;
         self.needs_clock |= template.needs_clock();
@@ -364,7 +393,16 @@ impl Compiler {
         policies: usize,
         balancings: usize,
     ) -> Result<CompiledHost, ConfigError> {
-        let Host { name, path_matching, app_root, tls: _, aliases: _, redirect_to, rules } = host;
+        let Host {
+            name,
+            path_matching,
+            app_root,
+            tls: _,
+            aliases: _,
+            redirect_to,
+            client_certificate,
+            rules,
+        } = host;
         if let Some(to) = &redirect_to {
             text(&format!("hosts[{index}].redirectTo"), to)?;
         }
@@ -372,6 +410,13 @@ impl Compiler {
         if app_root.as_ref().is_some_and(|target| target.contains(|c: char| c.is_control())) {
             return Err(inconsistent(format!("hosts[{index}].appRoot"), "it holds control characters"));
         }
+        let client_certificate = match client_certificate {
+            None => None,
+            Some(settings) => {
+                let at = format!("hosts[{index}].clientCertificate");
+                Some(Box::new(self.client_certificate(&at, settings)?))
+            }
+        };
         let mut compiled = Vec::with_capacity(rules.len());
         let first_rule = self.rules.saturating_add(1);
         for (position, rule) in rules.into_iter().enumerate() {
@@ -419,6 +464,7 @@ impl Compiler {
             app_root: app_root.map(Into::into),
             redirect_to: redirect_to.map(Into::into),
             first_rule,
+            client_certificate,
             rules: compiled.into(),
             path_matching,
             paths: OnceCell::new(),

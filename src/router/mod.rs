@@ -25,6 +25,7 @@ pub use hosts::{
 };
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
-    CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledErrorPages, CompiledHost,
-    CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderPattern, RoutingTable,
+    CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
+    CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule,
+    Fault, HeaderPattern, RoutingTable,
 };

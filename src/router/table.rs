@@ -8,7 +8,7 @@ use super::balancing::CompiledBalancing;
 use super::elements::ElementPaths;
 use super::expressions::ExpressionPaths;
 use super::hosts::Hosts;
-use crate::config::{PathMatching, PathType, TlsRedirect};
+use crate::config::{PathMatching, PathType, TlsRedirect, VerifyClient};
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
 use crate::policy::{ClientAddress, Cors, HeaderTemplate, NetworkSet, Template};
@@ -94,6 +94,8 @@ pub struct CompiledHost {
     pub redirect_to: Option<Box<str>>,
     /// The number of the first rule.
     pub(super) first_rule: u32,
+    /// Clients over TLS have to show a certificate.
+    pub client_certificate: Option<Box<CompiledClientCertificate>>,
     /// The rules, in the order of the configuration.
     pub rules: Box<[CompiledRule]>,
     pub(super) path_matching: PathMatching,
@@ -117,6 +119,19 @@ impl CompiledHost {
             }
         })
     }
+}
+
+/// See [`crate::config::ClientCertificate`].
+#[derive(Debug)]
+pub struct CompiledClientCertificate {
+    /// Which requests are let in.
+    pub verify: VerifyClient,
+    /// What the subject has to match.
+    pub subject: Option<Regex>,
+    /// A URL, or a path of the host.
+    pub error_page: Option<Box<str>>,
+    /// The backend gets the certificate.
+    pub pass_certificate: bool,
 }
 
 /// The paths of a host.

@@ -31,6 +31,7 @@ fn table(path_matching: PathMatching, paths: &[&str]) -> RoutingTable {
             tls: false,
             aliases: Vec::new(),
             redirect_to: None,
+            client_certificate: None,
             rules,
         }],
     })

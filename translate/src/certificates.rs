@@ -7,7 +7,7 @@
 //!
 //! Deliberately knows nothing of listeners and of the time: an expired certificate is served.
 
-mod material;
+pub(crate) mod material;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -2,7 +2,7 @@
 //! older Ingress wins a path, one that asks for expressions changes all paths of its hosts, and what no rule
 //! takes has the policies of the first Ingress that names the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ingress_wasm::config::{Action, Alias, Host, PathMatching, PathType, PolicySet, Rewrite, Rule};
 use ingress_wasm::router::check_expression;
@@ -50,6 +50,8 @@ struct HostRules {
     rules: Vec<Rule>,
     /// Every rule is denied, those of other Ingresses too: why.
     denied: Option<String>,
+    /// But those of these Ingresses, which nobody is served by.
+    withheld: BTreeSet<String>,
     /// Which Ingress has a path, and where in it.
     owners: BTreeMap<(String, PathType), ObjectName>,
     /// Where expressions were written, to check them once the host is complete.
@@ -127,10 +129,11 @@ impl Hosts {
     }
 
     /// Denies all rules of the hosts that an Ingress names, whatever Ingress they are of: it asks for a
-    /// protection of whole hosts that cannot be honoured.
-    pub fn deny(&mut self, ingress: &Ingress, reason: &str) {
+    /// protection of whole hosts that cannot be honoured. Its own are left alone if they are `withheld`.
+    pub fn deny(&mut self, ingress: &Ingress, reason: &str, withheld: bool) {
         for rule in &ingress.rules {
             let host = self.hosts.entry(host_name(rule)).or_default();
+            host.withheld.extend(withheld.then(|| ingress.metadata.name.to_string()));
             host.denied.get_or_insert_with(|| reason.to_owned());
         }
     }
@@ -170,7 +173,9 @@ impl Hosts {
         for host in self.hosts.values_mut() {
             let Some(reason) = host.denied.take() else { continue };
             let position = policies.position(PolicySet { denied: Some(reason), ..PolicySet::default() });
-            host.rules.iter_mut().chain(&mut host.unmatched).for_each(|rule| rule.policies = position);
+            let all = host.rules.iter_mut().chain(&mut host.unmatched);
+            all.filter(|rule| !host.withheld.contains(&rule.ingress))
+                .for_each(|rule| rule.policies = position);
         }
         let redirects = self.redirects(report, ingresses);
         self.check_aliases(&redirects, report, ingresses);
@@ -198,6 +203,7 @@ impl Hosts {
                     tls: false,
                     aliases: Vec::new(),
                     redirect_to: Some(to.clone()),
+                    client_certificate: None,
                     rules: Vec::new(),
                 });
                 continue;
@@ -390,7 +396,16 @@ impl HostRules {
         let covered = |alias: &String| self.tls && !alias.starts_with('~') && self.covers(alias);
         let aliases = self.aliases.iter().flat_map(|(_, aliases)| aliases);
         let aliases = aliases.map(|alias| Alias { name: alias.clone(), tls: covered(alias) }).collect();
-        Host { name, path_matching, app_root, tls: self.tls, aliases, redirect_to: None, rules: self.rules }
+        Host {
+            name,
+            path_matching,
+            app_root,
+            tls: self.tls,
+            aliases,
+            redirect_to: None,
+            client_certificate: None,
+            rules: self.rules,
+        }
     }
 
     /// A Prefix rule that does not ask for expressions itself, and that comes before an Exact one for the same

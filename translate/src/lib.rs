@@ -10,6 +10,7 @@ mod backends;
 mod canaries;
 pub mod certificates;
 mod class;
+pub mod client_certificates;
 mod cors;
 mod credentials;
 pub mod diagnostic;

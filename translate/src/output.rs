@@ -7,6 +7,7 @@ use std::time::Duration;
 use ingress_wasm::config::PluginConfig;
 
 use crate::certificates::{Certificate, Certificates};
+use crate::client_certificates::ClientAuthorities;
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ObjectName, ObjectRef};
 use crate::tls::TlsSettings;
@@ -97,6 +98,8 @@ pub struct Translation {
     pub certificates: Certificates,
     /// The default certificate; none: one that the controller makes itself.
     pub default_certificate: Option<Arc<Certificate>>,
+    /// By which authorities certificates of clients are checked, for hosts that ask for them.
+    pub client_authorities: ClientAuthorities,
     /// How TLS is spoken with clients.
     pub tls: TlsSettings,
     /// Everything its author should know, in order of file, line and object.

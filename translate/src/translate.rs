@@ -9,6 +9,7 @@ use crate::backends::Backends;
 use crate::canaries::divide;
 use crate::certificates::{certificates, default_certificate};
 use crate::class::{Claim, claim};
+use crate::client_certificates;
 use crate::error_pages;
 use crate::global;
 use crate::hosts::{Entrant, Hosts};
@@ -29,6 +30,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let any_tls = served.iter().any(|ingress| !ingress.tls.is_empty());
     let mut on_tls = Vec::with_capacity(served.len());
     let mut admitted = Vec::with_capacity(served.len());
+    let mut asking = Vec::with_capacity(served.len());
     for ingress in &served {
         check_annotations(ingress).into_iter().for_each(|diagnostic| report.add(diagnostic));
         let Verdict { effect, reasons, host_wide } = verdict(ingress, None, &defaults.denials);
@@ -42,8 +44,11 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             report.reject(ingress);
         }
         on_tls.push(*ingress);
-        if let (true, Some(reason)) = (host_wide, &denied) {
-            hosts.deny(ingress, reason);
+        if let (true, Some(reason)) = (host_wide, denied.as_ref().or(withheld.as_ref())) {
+            hosts.deny(ingress, reason, withheld.is_some());
+        }
+        if withheld.is_none() {
+            asking.push(*ingress);
         }
         let annotations = AnnotationSet::of(ingress, None);
         admitted.push(Admitted { ingress, annotations, denied, withheld });
@@ -95,6 +100,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
     let mut hosts = hosts.finish(defaults.addresses.for_nobody(), &mut policies, &mut report, &by_name);
     let balancing = divide(&mut hosts, &admitted, &mut backends, &mut report);
+    let client_authorities = client_certificates::apply(snapshot, &asking, &mut hosts, &mut report);
     let (sets, credentials, route_profiles) = policies.finish();
     let mut config = PluginConfig {
         version: SCHEMA_VERSION,
@@ -118,6 +124,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         default_profile: defaults.profile,
         certificates,
         default_certificate,
+        client_authorities,
         tls,
         diagnostics,
         rejected,

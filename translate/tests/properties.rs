@@ -69,13 +69,14 @@ fn comparable(translation: &Translation) -> (String, String) {
         default_profile,
         certificates,
         default_certificate,
+        client_authorities,
         tls,
         diagnostics,
         rejected,
     } = translation;
     let rest = format!(
-        "{clusters:?} {route_profiles:?} {default_profile:?} {certificates:?} {default_certificate:?} {tls:?} \
-         {diagnostics:?} {rejected:?}"
+        "{clusters:?} {route_profiles:?} {default_profile:?} {certificates:?} {default_certificate:?} \
+         {client_authorities:?} {tls:?} {diagnostics:?} {rejected:?}"
     );
     (serde_json::to_string(config).expect("JSON"), rest)
 }

@@ -11,12 +11,12 @@ use prost::{Message, Name};
 use super::clusters::{Discovery, cluster, xds_cluster};
 use super::connection_manager::Source;
 use super::json::{ToJsonError, to_json};
-use super::listeners::{CertificateSource, Listeners, https_listener, https_manager, plain_listeners};
+use super::listeners::{CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::XDS_CLUSTER;
 use super::pb::{
     self, ads, bootstrap, connections, core, matcher_inputs, metrics, overload, pack_any, pipe, seconds, tcp,
 };
-use super::resources::all_certificates;
+use super::resources::{all_authorities, all_certificates};
 use super::routes::route_configuration;
 use super::tls::{TlsPlan, secret};
 use super::wasm::filter_config;
@@ -136,10 +136,11 @@ pub fn static_bootstrap(
     let mut secrets: Vec<Secret> = Vec::new();
     if let Some(bind) = wanted.https {
         let plan = TlsPlan::new(translation);
-        let manager = https_manager(bind, &source, wanted.access_log.as_deref());
-        listeners.push(https_listener(bind, &manager, &plan, CertificateSource::Bootstrap));
+        let managers = https_managers(bind, &source, wanted.access_log.as_deref());
+        listeners.push(https_listener(bind, &managers, &plan, CertificateSource::Bootstrap));
         let certificates = all_certificates(translation, certificate.as_ref());
         secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
+        secrets.extend(all_authorities(translation));
     }
     readable(&bootstrap::Bootstrap {
         static_resources: Some(bootstrap::bootstrap::StaticResources {

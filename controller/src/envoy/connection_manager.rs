@@ -4,9 +4,13 @@
 use super::access_log;
 use super::listeners::Kind;
 use super::local_reply::local_replies;
-use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER, PROFILE_HEADER, ROUTES};
+use super::names::{
+    CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER,
+    PROFILE_HEADER, ROUTES,
+};
 use super::pb::{
-    Any, ads, boolean, core, duration, early, hcm, mutation, number, pack_any, route, router, seconds,
+    Any, ads, boolean, core, duration, early, hcm, header_mutation, mutation, number, pack_any, route,
+    router, seconds,
 };
 use super::upgrades;
 
@@ -80,21 +84,25 @@ pub(super) fn connection_manager(
         stat_prefix: kind.name().to_owned(),
         access_log: log.map(access_log::to_file).into_iter().collect(),
         route_specifier: Some(routes),
-        http_filters: vec![
-            hcm::HttpFilter {
+        http_filters: [
+            (kind == Kind::HttpsAsking).then(client_certificate),
+            Some(hcm::HttpFilter {
                 name: FILTER.to_owned(),
                 config_type: Some(filter),
                 ..hcm::HttpFilter::default()
-            },
-            hcm::HttpFilter {
+            }),
+            Some(hcm::HttpFilter {
                 name: "envoy.filters.http.router".to_owned(),
                 config_type: Some(ConfigType::TypedConfig(pack_any(router::Router {
                     suppress_envoy_headers: true,
                     ..router::Router::default()
                 }))),
                 ..hcm::HttpFilter::default()
-            },
-        ],
+            }),
+        ]
+        .into_iter()
+        .flatten()
+        .collect(),
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             // nginx `keepalive_timeout` of ingress-nginx; probes keep their connections.
             idle_timeout: seconds(if kind == Kind::Probe { 0 } else { 75 }),
@@ -143,30 +151,71 @@ pub(super) fn connection_manager(
 
 /// Takes from a request what a client has no say in, and tells the filter of the connection.
 fn private_headers(kind: Kind, port: &str) -> core::TypedExtensionConfig {
-    use core::header_value_option::HeaderAppendAction;
     use mutation::header_mutation::Action;
 
     let value = match kind {
-        Kind::Http | Kind::Https => {
-            format!("{} {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%", kind.name())
+        Kind::Http => format!("http {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        Kind::Https | Kind::HttpsAsking => {
+            format!("https {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% %REQUESTED_SERVER_NAME%")
         }
         Kind::Probe => "probe 0 -".to_owned(),
     };
-    let connection = core::HeaderValueOption {
-        header: Some(core::HeaderValue {
-            key: CONNECTION_HEADER.to_owned(),
-            value,
-            ..core::HeaderValue::default()
-        }),
-        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
-        ..core::HeaderValueOption::default()
-    };
-    let removed = [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER].iter().chain(ROUTER_HEADERS);
+    let connection = overwrite(CONNECTION_HEADER, value);
+    let removed =
+        [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CERTIFICATE_HEADER].iter().chain(ROUTER_HEADERS);
     let actions = removed.map(|name| Action::Remove((*name).to_owned())).chain([Action::Append(connection)]);
     core::TypedExtensionConfig {
         name: "envoy.http.early_header_mutation.header_mutation".to_owned(),
         typed_config: Some(pack_any(early::HeaderMutation {
             mutations: actions.map(|action| mutation::HeaderMutation { action: Some(action) }).collect(),
         })),
+    }
+}
+
+fn overwrite(name: &str, value: String) -> core::HeaderValueOption {
+    use core::header_value_option::HeaderAppendAction;
+
+    core::HeaderValueOption {
+        header: Some(core::HeaderValue { key: name.to_owned(), value, ..core::HeaderValue::default() }),
+        append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+        ..core::HeaderValueOption::default()
+    }
+}
+
+/// Tells the filter of the client's certificate. Only a route can see whether Envoy found it good, so the route
+/// for those that are says so: see [`verified_certificate`].
+fn client_certificate() -> hcm::HttpFilter {
+    hcm::HttpFilter {
+        name: CLIENT_CERTIFICATE_FILTER.to_owned(),
+        config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(
+            header_mutation::HeaderMutation {
+                mutations: Some(certificate_facts("presented")),
+                ..header_mutation::HeaderMutation::default()
+            },
+        ))),
+        ..hcm::HttpFilter::default()
+    }
+}
+
+/// What the route for clients with a good certificate sets for that filter.
+pub(super) fn verified_certificate() -> Any {
+    pack_any(header_mutation::HeaderMutationPerRoute { mutations: Some(certificate_facts("verified")) })
+}
+
+/// Overwrites the private header with what `RequestView::peer_certificate` reads.
+fn certificate_facts(state: &str) -> header_mutation::Mutations {
+    let value = [
+        state,
+        "%DOWNSTREAM_PEER_CERT_V_START(%s)%",
+        "%DOWNSTREAM_PEER_CERT_V_END(%s)%",
+        "%DOWNSTREAM_PEER_ISSUER%",
+        "%DOWNSTREAM_PEER_SUBJECT%",
+        "%DOWNSTREAM_PEER_CERT%",
+    ];
+    let header = overwrite(CERTIFICATE_HEADER, value.join("\t"));
+    let action = Some(mutation::header_mutation::Action::Append(header));
+    header_mutation::Mutations {
+        request_mutations: vec![mutation::HeaderMutation { action }],
+        ..header_mutation::Mutations::default()
     }
 }

@@ -7,7 +7,7 @@ use super::clusters::BUFFER;
 use super::connection_manager::{Source, connection_manager};
 use super::names::{HTTP_LISTENER, HTTPS_LISTENER, PROBE_LISTENER};
 use super::pb::{core, listener, number, pack_any, pipe, tcp};
-use super::tls::TlsPlan;
+use super::tls::{Managers, TlsPlan};
 
 /// Which listeners there are, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -62,6 +62,8 @@ impl Bind {
 pub(super) enum Kind {
     Http,
     Https,
+    /// TLS where clients are asked for a certificate.
+    HttpsAsking,
     Probe,
 }
 
@@ -70,7 +72,7 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Kind::Http => HTTP_LISTENER,
-            Kind::Https => HTTPS_LISTENER,
+            Kind::Https | Kind::HttpsAsking => HTTPS_LISTENER,
             Kind::Probe => PROBE_LISTENER,
         }
     }
@@ -92,22 +94,22 @@ pub(super) fn plain_listeners(listeners: &Listeners, source: &Source) -> Vec<lis
     [http, probe].into_iter().flatten().collect()
 }
 
-/// The connection manager of the TLS listener. Encoded once for all chains and plans: to Envoy, a chain with
-/// other bytes is another chain.
-pub(super) fn https_manager(bind: Bind, source: &Source, log: Option<&Path>) -> listener::Filter {
-    manager(Kind::Https, &bind.port(), source, log)
+/// The connection managers of the TLS listener.
+pub(super) fn https_managers(bind: Bind, source: &Source, log: Option<&Path>) -> Managers {
+    let manager = |kind| manager(kind, &bind.port(), source, log);
+    Managers { plain: manager(Kind::Https), asking: manager(Kind::HttpsAsking) }
 }
 
 /// The TLS listener as a message.
 pub(super) fn https_listener(
     bind: Bind,
-    manager: &listener::Filter,
+    managers: &Managers,
     plan: &TlsPlan,
     source: CertificateSource,
 ) -> listener::Listener {
     listener::Listener {
         listener_filters: vec![TlsPlan::inspector()],
-        filter_chains: plan.filter_chains(manager, source == CertificateSource::Server),
+        filter_chains: plan.filter_chains(managers, source == CertificateSource::Server),
         filter_chain_matcher: Some(plan.matcher()),
         ..listener(Kind::Https, bind.message())
     }

@@ -4,6 +4,9 @@
 /// The VM's name never changes, since Envoy leaks a VM for each new one.
 pub const FILTER: &str = "ingress-wasm";
 
+/// The filter that tells ours of the client's certificate, where one is asked for.
+pub const CLIENT_CERTIFICATE_FILTER: &str = "client-certificate";
+
 /// The route configuration.
 pub const ROUTES: &str = "ingress";
 
@@ -23,5 +26,6 @@ pub const DEFAULT_CERTIFICATE: &str = "default-certificate";
 pub const XDS_CLUSTER: &str = "ingress-wasm-xds";
 
 pub use ingress_wasm::decision::{
-    CLUSTER_HEADER, CONNECTION_HEADER, ERROR_PAGE, GENERATION_HEADER, HASH_HEADER, PROFILE_HEADER, VM_HEADER,
+    CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, ERROR_PAGE, GENERATION_HEADER, HASH_HEADER,
+    PROFILE_HEADER, VM_HEADER,
 };

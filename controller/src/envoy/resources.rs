@@ -8,11 +8,11 @@ use ingress_wasm_translate::output::{Cluster, Endpoints, RouteProfile, Translati
 
 use super::clusters::{Discovery, assignment, cluster};
 use super::connection_manager::Source;
-use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_manager, plain_listeners};
+use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::{DEFAULT_CERTIFICATE, FILTER, ROUTES};
-use super::pb::{core, listener, pack_any};
+use super::pb::{core, pack_any, tls};
 use super::routes::route_configuration;
-use super::tls::{TlsPlan, secret, secret_name};
+use super::tls::{Managers, TlsPlan, authorities_name, authorities_secret, secret, secret_name};
 use super::wasm::filter_config;
 use crate::certificate::Certificate;
 use crate::xds::{Resource, ResourceSet, ResourceType};
@@ -34,7 +34,7 @@ pub struct ResourceBuilder {
 #[derive(Debug)]
 struct Https {
     bind: Bind,
-    manager: listener::Filter,
+    managers: Managers,
     /// As it was built last, and from what.
     built: Option<(TlsPlan, Arc<Resource>)>,
 }
@@ -73,7 +73,7 @@ impl ResourceBuilder {
             .collect();
         let https = settings.https.map(|bind| Https {
             bind,
-            manager: https_manager(bind, &Source::Ads, settings.access_log.as_deref()),
+            managers: https_managers(bind, &Source::Ads, settings.access_log.as_deref()),
             built: None,
         });
         ResourceBuilder {
@@ -131,6 +131,9 @@ impl ResourceBuilder {
                 }
             };
             set.insert(ResourceType::Secret, resource);
+        }
+        for secret in all_authorities(translation) {
+            set.insert(ResourceType::Secret, Arc::new(Resource::new(secret.name.clone(), pack_any(secret))));
         }
     }
 
@@ -195,9 +198,9 @@ impl Https {
         {
             return Arc::clone(resource);
         }
-        let message = https_listener(self.bind, &self.manager, &plan, CertificateSource::Server);
+        let message = https_listener(self.bind, &self.managers, &plan, CertificateSource::Server);
         // The version is that of the input: the message holds a map, whose bytes come in any order.
-        let origin = format!("{:?}{:?}{plan:?}", self.bind, self.manager);
+        let origin = format!("{:?}{:?}{plan:?}", self.bind, self.managers);
         let resource =
             Arc::new(Resource::with_version_of(message.name.clone(), pack_any(message), origin.as_bytes()));
         self.built = Some((plan, Arc::clone(&resource)));
@@ -223,4 +226,11 @@ pub(super) fn all_certificates(
     let default = translation.default_certificate.as_deref().map(plain).or_else(|| own.cloned());
     all.extend(default.map(|default| (DEFAULT_CERTIFICATE.to_owned(), default)));
     all
+}
+
+/// The authorities that Envoy checks certificates of clients by.
+pub(super) fn all_authorities(translation: &Translation) -> impl Iterator<Item = tls::Secret> {
+    let all = translation.client_authorities.values();
+    let by_name: BTreeMap<String, _> = all.map(|one| (authorities_name(one), one)).collect();
+    by_name.into_values().map(|one| authorities_secret(one))
 }

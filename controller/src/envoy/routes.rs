@@ -8,8 +8,14 @@ use std::time::Duration;
 
 use ingress_wasm_translate::output::{NextUpstream, RouteProfile};
 
-use super::names::{CLUSTER_HEADER, CONNECTION_HEADER, HASH_HEADER, PROFILE_HEADER, ROUTES};
-use super::pb::{duration, matcher, matcher_inputs, number, pack_any, previous_hosts, route, seconds};
+use super::connection_manager::verified_certificate;
+use super::names::{
+    CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, HASH_HEADER,
+    PROFILE_HEADER, ROUTES,
+};
+use super::pb::{
+    boolean, duration, matcher, matcher_inputs, number, pack_any, previous_hosts, route, seconds,
+};
 
 /// Headers of a backend's answer that nginx keeps from clients, and the server's name, which ingress-nginx
 /// takes away.
@@ -39,7 +45,12 @@ pub(super) fn route_configuration(
         }],
         internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER]),
         // The hash goes later: see `upstream_filters`.
-        request_headers_to_remove: names(&[CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER]),
+        request_headers_to_remove: names(&[
+            CLUSTER_HEADER,
+            PROFILE_HEADER,
+            CONNECTION_HEADER,
+            CERTIFICATE_HEADER,
+        ]),
         response_headers_to_remove: names(HIDDEN_RESPONSE_HEADERS),
         ..route::RouteConfiguration::default()
     }
@@ -54,9 +65,10 @@ fn by_profile(default: &RouteProfile, profiles: &BTreeMap<String, RouteProfile>)
         "profile",
         pack_any(matcher_inputs::HttpRequestHeaderMatchInput { header_name: PROFILE_HEADER.to_owned() }),
     );
-    let map = profiles.iter().map(|(name, profile)| (name.clone(), by_method(name, profile))).collect();
+    let map =
+        profiles.iter().map(|(name, profile)| (name.clone(), by_method(name, profile, false))).collect();
     matcher::Matcher {
-        on_no_match: Some(Box::new(by_method("default", default))),
+        on_no_match: Some(Box::new(by_method("default", default, true))),
         // A map without entries is refused, and the default route is all there is then.
         matcher_type: (!profiles.is_empty()).then_some(MatcherType::MatcherTree(MatcherTree {
             input: Some(input),
@@ -69,12 +81,12 @@ fn by_profile(default: &RouteProfile, profiles: &BTreeMap<String, RouteProfile>)
 const NON_IDEMPOTENT: [&str; 3] = ["LOCK", "PATCH", "POST"];
 
 /// Picks the route of a profile by method, where it makes a difference to what is tried again.
-fn by_method(name: &str, profile: &RouteProfile) -> matcher::matcher::OnMatch {
+fn by_method(name: &str, profile: &RouteProfile, default: bool) -> matcher::matcher::OnMatch {
     use matcher::matcher::matcher_tree::{MatchMap, TreeType};
     use matcher::matcher::on_match::OnMatch;
     use matcher::matcher::{MatcherTree, MatcherType};
 
-    let usual = to_route(name, profile, Repeat::Sent);
+    let usual = to_route(name, profile, Repeat::Sent, default);
     if profile.next_upstream.non_idempotent {
         return usual;
     }
@@ -82,7 +94,7 @@ fn by_method(name: &str, profile: &RouteProfile) -> matcher::matcher::OnMatch {
         "method",
         pack_any(matcher_inputs::HttpRequestHeaderMatchInput { header_name: ":method".to_owned() }),
     );
-    let once = to_route(&format!("{name}-once"), profile, Repeat::Unsent);
+    let once = to_route(&format!("{name}-once"), profile, Repeat::Unsent, default);
     let map = NON_IDEMPOTENT.iter().map(|method| ((*method).to_owned(), once.clone())).collect();
     let tree = MatcherTree { input: Some(input), tree_type: Some(TreeType::ExactMatchMap(MatchMap { map })) };
     matcher::matcher::OnMatch {
@@ -103,14 +115,34 @@ enum Repeat {
     Unsent,
 }
 
-/// The action that takes a route.
-fn to_route(name: &str, profile: &RouteProfile, repeat: Repeat) -> matcher::matcher::OnMatch {
+/// The action that takes a route. The default one has another name for clients whose certificate Envoy found
+/// good: only a route can see that, and a request comes to this one before the filter has seen it.
+fn to_route(name: &str, profile: &RouteProfile, repeat: Repeat, default: bool) -> matcher::matcher::OnMatch {
     use matcher::matcher::on_match::OnMatch;
 
+    let route = catch_all(name, profile, repeat);
+    let route = if default {
+        pack_any(route::RouteList { routes: vec![verified(route.clone()), route] })
+    } else {
+        pack_any(route)
+    };
     matcher::matcher::OnMatch {
         keep_matching: false,
-        on_match: Some(OnMatch::Action(core_extension("route", pack_any(catch_all(name, profile, repeat))))),
+        on_match: Some(OnMatch::Action(core_extension("route", route))),
     }
+}
+
+/// The same route for clients whose certificate Envoy found good, which tells the filter so.
+fn verified(mut route: route::Route) -> route::Route {
+    use route::route_match::TlsContextMatchOptions;
+
+    route.name.push_str("-verified");
+    if let Some(matches) = &mut route.r#match {
+        matches.tls_context =
+            Some(TlsContextMatchOptions { validated: boolean(true), ..TlsContextMatchOptions::default() });
+    }
+    route.typed_per_filter_config.insert(CLIENT_CERTIFICATE_FILTER.to_owned(), verified_certificate());
+    route
 }
 
 /// A route of one profile.

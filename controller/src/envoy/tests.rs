@@ -42,6 +42,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         default_profile: RouteProfile::default(),
         certificates: BTreeMap::new(),
         default_certificate: None,
+        client_authorities: Default::default(),
         tls: ingress_wasm_translate::tls::TlsSettings::default(),
         diagnostics: Vec::new(),
         rejected: Vec::new(),

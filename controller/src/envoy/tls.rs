@@ -23,6 +23,11 @@
 //!   and, as of 1.40, forgets none of them: every client could fill the memory. It also rules out resumption
 //!   of sessions, and 1.36 does not have it.
 //!
+//! * A host that asks for certificates of clients has a chain of its own kind, one for each pair of certificate
+//!   and authorities. There Envoy asks for a certificate, checks it and accepts every connection: nginx answers in
+//!   HTTP to clients that it refuses, and so does the filter, which is told the outcome. The authorities are an
+//!   SDS resource too. Envoy forgets the outcome when a session is resumed, so there is no resumption there.
+//!
 //! The default certificate is the first of a chain with several Secrets, which is the one that Envoy shows where no name
 //! fits, and alone in the chain of all server names that no Ingress has.
 //!
@@ -32,13 +37,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ingress_wasm_translate::certificates::{Certificate, wildcard_of};
+use ingress_wasm_translate::client_certificates::Authorities;
 use ingress_wasm_translate::objects::ObjectName;
 use ingress_wasm_translate::output::Translation;
 use ingress_wasm_translate::tls::{TlsSettings, TlsVersion};
 
 use super::names::DEFAULT_CERTIFICATE;
 use super::pb::{
-    Any, StringValue, ads, core, inline, listener, matcher, matching, pack_any, tls, tls_inspector, xds_core,
+    Any, StringValue, ads, core, inline, listener, matcher, matching, number, pack_any, tls, tls_inspector,
+    xds_core,
 };
 
 /// The number of chains that Secrets share. More cost memory for each, fewer drain more connections when a
@@ -55,14 +62,16 @@ pub(super) struct TlsPlan {
     chains: BTreeMap<String, Chain>,
     /// Chains by host. Wildcards are among them.
     hosts: BTreeMap<String, String>,
-    /// Server names that are in no entry are refused.
-    reject_unknown: bool,
+    /// The chain of server names that are in no entry; none: they are refused.
+    otherwise: Option<String>,
     settings: TlsSettings,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 struct Chain {
     secrets: BTreeSet<ObjectName>,
+    /// Clients are asked for a certificate, which is checked by this resource.
+    authorities: Option<String>,
 }
 
 impl Chain {
@@ -77,7 +86,8 @@ impl Chain {
 impl TlsPlan {
     /// The plan for a translation.
     pub(super) fn new(translation: &Translation) -> TlsPlan {
-        let Translation { certificates, default_certificate, tls, config, .. } = translation;
+        let Translation { certificates, default_certificate, client_authorities, tls, config, .. } =
+            translation;
         let by_name: BTreeMap<&ObjectName, &Certificate> = certificates
             .values()
             .flatten()
@@ -101,10 +111,10 @@ impl TlsPlan {
                 alone.insert(&certificate.secret);
             }
         }
-        let mut plan =
-            TlsPlan { settings: tls.clone(), reject_unknown: tls.reject_unknown, ..TlsPlan::default() };
+        let otherwise = (!tls.reject_unknown).then(|| DEFAULT_CHAIN.to_owned());
+        let mut plan = TlsPlan { settings: tls.clone(), otherwise, ..TlsPlan::default() };
         plan.chains.insert(DEFAULT_CHAIN.to_owned(), Chain::default());
-        for (host, certificate) in own {
+        for (host, certificate) in own.filter(|(host, _)| !client_authorities.contains_key(*host)) {
             let secret = &certificate.secret;
             let name = if alone.contains(secret) {
                 format!("secret-{secret}")
@@ -120,13 +130,49 @@ impl TlsPlan {
                 && !wildcard_of(host).is_some_and(|wildcard| certificates.contains_key(&wildcard))
         };
         let others = config.hosts.iter().map(|host| &host.name).filter(is_served);
-        let others = others.take(if tls.reject_unknown { usize::MAX } else { 0 });
+        let by_name = tls.reject_unknown || client_authorities.contains_key("*");
+        let others = others.take(if by_name { usize::MAX } else { 0 });
         let decided =
             certificates.iter().filter(|(_, certificate)| certificate.is_none()).map(|(host, _)| host);
         for host in decided.chain(others) {
             plan.hosts.insert(host.clone(), DEFAULT_CHAIN.to_owned());
         }
+        plan.ask_clients(translation);
         plan
+    }
+
+    /// Leads hosts that ask for certificates of clients to chains that do.
+    fn ask_clients(&mut self, translation: &Translation) {
+        let Translation { certificates, client_authorities, config, tls, .. } = translation;
+        // A host below a wildcard that asks does not ask by itself.
+        for host in config.hosts.iter().map(|host| &host.name) {
+            let Some(wildcard) = wildcard_of(host).filter(|name| client_authorities.contains_key(name))
+            else {
+                continue;
+            };
+            if !client_authorities.contains_key(host) && !certificates.contains_key(host) {
+                let secret = certificates.get(&wildcard).and_then(Option::as_ref);
+                let secret = secret.map(|certificate| certificate.secret.clone());
+                let name = secret.as_ref().map_or(DEFAULT_CHAIN.to_owned(), |name| format!("secret-{name}"));
+                self.chains.entry(name.clone()).or_default().secrets.extend(secret);
+                self.hosts.insert(host.clone(), name);
+            }
+        }
+        for (host, authorities) in client_authorities {
+            let wildcard = || wildcard_of(host).and_then(|wildcard| certificates.get(&wildcard));
+            let certificate = certificates.get(host).or_else(wildcard).and_then(Option::as_ref);
+            let secret = certificate.map(|certificate| certificate.secret.clone());
+            let shown = secret.as_ref().map_or(DEFAULT_CHAIN.to_owned(), ObjectName::to_string);
+            let resource = authorities_name(authorities);
+            let name = format!("{resource}+{shown}");
+            let secrets = secret.into_iter().collect();
+            self.chains.insert(name.clone(), Chain { secrets, authorities: Some(resource) });
+            match host.as_str() {
+                "*" if tls.reject_unknown => {}
+                "*" => self.otherwise = Some(name),
+                _ => drop(self.hosts.insert(host.clone(), name)),
+            }
+        }
     }
 
     /// The listener filter that finds the server name.
@@ -140,18 +186,17 @@ impl TlsPlan {
         }
     }
 
-    /// The filter chains, all with this network filter. With `from_server` their certificates come from the
+    /// The filter chains, with these network filters. With `from_server` their certificates come from the
     /// xDS server, else from the bootstrap.
-    pub(super) fn filter_chains(
-        &self,
-        filter: &listener::Filter,
-        from_server: bool,
-    ) -> Vec<listener::FilterChain> {
-        let chain = |(name, chain): (&String, &Chain)| listener::FilterChain {
-            name: name.clone(),
-            filters: vec![filter.clone()],
-            transport_socket: Some(server_tls(&self.settings, chain.certificates(), from_server)),
-            ..listener::FilterChain::default()
+    pub(super) fn filter_chains(&self, managers: &Managers, from_server: bool) -> Vec<listener::FilterChain> {
+        let chain = |(name, chain): (&String, &Chain)| {
+            let filter = if chain.authorities.is_some() { &managers.asking } else { &managers.plain };
+            listener::FilterChain {
+                name: name.clone(),
+                filters: vec![filter.clone()],
+                transport_socket: Some(server_tls(&self.settings, chain, from_server)),
+                ..listener::FilterChain::default()
+            }
         };
         self.chains.iter().map(chain).collect()
     }
@@ -163,7 +208,7 @@ impl TlsPlan {
 
         let (wildcards, exact): (Vec<_>, Vec<_>) =
             self.hosts.iter().partition(|(host, _)| host.starts_with("*."));
-        let otherwise = (!self.reject_unknown).then(|| Box::new(to_chain(DEFAULT_CHAIN)));
+        let otherwise = self.otherwise.as_ref().map(|chain| Box::new(to_chain(chain)));
         let wildcards = matcher::Matcher {
             on_no_match: otherwise,
             matcher_type: Some(MatcherType::MatcherList(matcher::matcher::MatcherList {
@@ -254,12 +299,45 @@ pub(super) fn secret(name: &str, chain: &str, key: &str) -> tls::Secret {
     }
 }
 
+/// The SDS resource of authorities. It has a colon, so none is a certificate's.
+pub(super) fn authorities_name(authorities: &Authorities) -> String {
+    format!("clients:{}:{}", authorities.secret, authorities.depth)
+}
+
+/// Authorities as an SDS resource.
+pub(super) fn authorities_secret(authorities: &Authorities) -> tls::Secret {
+    use tls::certificate_validation_context::TrustChainVerification;
+
+    let Authorities { secret: _, depth, certificates, revoked } = authorities;
+    let context = tls::CertificateValidationContext {
+        trusted_ca: Some(inline(certificates)),
+        crl: revoked.as_ref().map(inline),
+        trust_chain_verification: TrustChainVerification::AcceptUntrusted.into(),
+        // nginx does not count the authority itself.
+        max_verify_depth: number(depth.saturating_add(1)),
+        ..tls::CertificateValidationContext::default()
+    };
+    tls::Secret {
+        name: authorities_name(authorities),
+        r#type: Some(tls::secret::Type::ValidationContext(context)),
+    }
+}
+
+/// The connection managers of the TLS listener. Encoded once for all chains and plans: to Envoy, a chain with
+/// other bytes is another chain.
+#[derive(Debug, Clone)]
+pub(super) struct Managers {
+    /// For chains that ask for no certificate.
+    pub(super) plain: listener::Filter,
+    /// For chains that do.
+    pub(super) asking: listener::Filter,
+}
+
 /// TLS towards clients. Versions are always told, since Envoy's defaults are its own.
-fn server_tls(
-    settings: &TlsSettings,
-    secrets: impl Iterator<Item = String>,
-    from_server: bool,
-) -> core::TransportSocket {
+fn server_tls(settings: &TlsSettings, chain: &Chain, from_server: bool) -> core::TransportSocket {
+    use tls::common_tls_context::ValidationContextType;
+    use tls::downstream_tls_context::SessionTicketKeysType;
+
     let TlsSettings { oldest, newest, ciphers, http2, reject_unknown: _ } = settings;
     let alpn: &[&str] = if *http2 { &["h2", "http/1.1"] } else { &["http/1.1"] };
     let secret = |name| tls::SdsSecretConfig {
@@ -275,10 +353,19 @@ fn server_tls(
                 cipher_suites: ciphers.iter().map(|cipher| (*cipher).to_owned()).collect(),
                 ..tls::TlsParameters::default()
             }),
-            tls_certificate_sds_secret_configs: secrets.map(secret).collect(),
+            tls_certificate_sds_secret_configs: chain.certificates().map(secret).collect(),
+            validation_context_type: chain
+                .authorities
+                .clone()
+                .map(|name| ValidationContextType::ValidationContextSdsSecretConfig(secret(name))),
             alpn_protocols: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
             ..tls::CommonTlsContext::default()
         }),
+        disable_stateful_session_resumption: chain.authorities.is_some(),
+        session_ticket_keys_type: chain
+            .authorities
+            .is_some()
+            .then_some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
         ..tls::DownstreamTlsContext::default()
     };
     core::TransportSocket {

@@ -26,6 +26,7 @@ fn plan(
         tls: false,
         aliases: Vec::new(),
         redirect_to: None,
+        client_certificate: None,
         rules: Vec::new(),
     };
     let config = PluginConfig {
@@ -47,10 +48,16 @@ fn plan(
             .map(|(host, certificate)| ((*host).to_owned(), certificate.clone()))
             .collect(),
         default_certificate: (!default.is_empty()).then(|| certificate("default", default)),
+        client_authorities: Default::default(),
         tls: TlsSettings { reject_unknown: reject, ..TlsSettings::default() },
         diagnostics: Vec::new(),
         rejected: Vec::new(),
     })
+}
+
+fn managers() -> Managers {
+    let named = |name: &str| listener::Filter { name: name.to_owned(), ..listener::Filter::default() };
+    Managers { plain: named("plain"), asking: named("asking") }
 }
 
 /// Two names of Secrets that share a chain, and one that does not.
@@ -116,7 +123,7 @@ fn secrets_share_a_chain_only_where_their_names_cannot_mislead() {
 fn a_secret_that_comes_changes_no_other_chain() {
     let (one, two, far) = neighbours();
     let encoded = |plan: &TlsPlan| -> BTreeMap<String, Vec<u8>> {
-        let chains = plan.filter_chains(&listener::Filter::default(), true);
+        let chains = plan.filter_chains(&managers(), true);
         chains.into_iter().map(|chain| (chain.name.clone(), prost::Message::encode_to_vec(&chain))).collect()
     };
     let base = [("a.x", Some(certificate(&one, &["a.x"])))];

@@ -22,8 +22,8 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ingress_wasm::decision::{
-    AnswerPlan, CLUSTER_HEADER, Callout, CalloutAnswer, Connection, Decision, Edit, ErrorPlan, Forward,
-    HeaderLine, PRIVATE_HEADERS, Reply, RequestView, Scheme, apply_edits,
+    AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Callout, CalloutAnswer, Connection, Decision, Edit,
+    ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, Reply, RequestView, Scheme, apply_edits,
 };
 use ingress_wasm::policy::{State, ask_for_error_page, decide, error_page, resume, rewrite_answer};
 use ingress_wasm::router::{self, RoutingTable};
@@ -36,7 +36,7 @@ use ingress_wasm_translate::output::{Endpoints, Options, Translation};
 use crate::case::{Ability, Case, Expect, Request};
 use crate::client::{Response, Target, WireRequest, once};
 use crate::engine::{Answer, Arrived, Engine, Running, Session};
-use crate::envoy_engine::{arrived, who_answered, wire_request};
+use crate::envoy_engine::{arrived, server_name, who_answered, wire_request};
 use crate::group::{Group, TRUSTED_PROXY};
 use crate::jar::Jar;
 use crate::site::{Backend, Site};
@@ -154,7 +154,13 @@ impl Client<'_> {
     /// Decides a request, and carries the decision out.
     fn answer(&mut self, request: &Request, wire: &WireRequest) -> Result<Answer, String> {
         let decided = self.decided;
-        let lines = envoy_lines(wire);
+        let mut lines = envoy_lines(wire);
+        if request.url.https {
+            // What the listener tells of the connection; the engine is handed the rest of it below.
+            let name = server_name(request);
+            let name = if name.is_empty() { "-" } else { &name };
+            lines.push((CONNECTION_HEADER.to_owned(), format!("https 443 - {name}")));
+        }
         let lines: Vec<_> = lines.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes())).collect();
         let peer = request.client_ip.map_or_else(|| "127.0.0.1".to_owned(), |_| TRUSTED_PROXY.to_string());
         let (scheme, port) = if request.url.https { (Scheme::Https, 443) } else { (Scheme::Http, 80) };

@@ -211,12 +211,18 @@ pub(crate) fn arrived(received: Received) -> Arrived {
     Arrived { method, target, headers, body }
 }
 
+/// The server name that the handshake asks for; may be empty.
+pub(crate) fn server_name(request: &Request) -> String {
+    let host = request.url.host.split(':').next().unwrap_or_default();
+    request.tls.sni.clone().unwrap_or_else(|| host.to_owned())
+}
+
 fn target(product: &Product, request: &Request) -> Target {
     let address: SocketAddr = if request.url.https { product.https } else { product.http };
-    let tls = request.url.https.then(|| {
-        let host = request.url.host.split(':').next().unwrap_or_default();
-        let server_name = request.tls.sni.clone().unwrap_or_else(|| host.to_owned());
-        TlsTerms { server_name, terms: request.tls.clone(), certificate: request.client_cert.clone() }
+    let tls = request.url.https.then(|| TlsTerms {
+        server_name: server_name(request),
+        terms: request.tls.clone(),
+        certificate: request.client_cert.clone(),
     });
     Target { address, source: request.client_ip.map(|_| TRUSTED_PROXY), tls }
 }

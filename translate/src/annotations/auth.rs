@@ -10,8 +10,6 @@ const EXTERNAL: Annotation = Annotation { needs: &["auth-url"], ..BASE };
 const WITH_URL: Support = Support::NotSupported("the rule answers 503 because of `auth-url`");
 /// What belongs to `auth-tls-secret`.
 const CERTIFICATE: Annotation = Annotation { scope: Scope::Host, needs: &["auth-tls-secret"], ..BASE };
-/// Why the rest of `auth-tls-secret` is not honoured either.
-const WITH_CERTIFICATE: Support = Support::NotSupported("the host answers 503 because of `auth-tls-secret`");
 
 pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
@@ -191,7 +189,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-tls-error-page",
         value: ValueGrammar::Characters(&grammar::PAGE),
-        support: WITH_CERTIFICATE,
+        support: Support::Differs("a named location (`@…`) is no page: such clients are answered 400"),
         on_invalid: OnInvalid::DropsIngress,
         protects: true,
         lost: Lost::Ignored(Severity::Note),
@@ -203,7 +201,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-tls-match-cn",
         value: ValueGrammar::CommonName,
-        support: WITH_CERTIFICATE,
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         protects: true,
         lost: Lost::Denied,
@@ -214,7 +212,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "auth-tls-pass-certificate-to-upstream",
-        support: WITH_CERTIFICATE,
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         protects: true,
         lost: Lost::Ignored(Severity::Note),
@@ -227,7 +225,10 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "auth-tls-secret",
         scope: Scope::Host,
         value: ValueGrammar::SecretName { namespace_required: true },
-        support: Support::NotSupported("client certificates are not asked for, so the host answers 503"),
+        support: Support::Differs(
+            "sessions of TLS are not resumed on such hosts; a Secret without `ca.crt` refuses every request, where \
+             ingress-nginx asks for no certificate; a header ssl-client-cert of the client is always taken away",
+        ),
         on_invalid: OnInvalid::DeniesRule,
         protects: true,
         lost: Lost::Denied,
@@ -239,7 +240,10 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-tls-verify-client",
         value: ValueGrammar::one_of(&["on", "off", "optional", "optional_no_ca"]),
-        support: WITH_CERTIFICATE,
+        support: Support::Differs(
+            "whatever is the matter with a certificate, the backend is told `FAILED:unable to verify the first \
+             certificate`; with `optional_no_ca` that holds for a revoked one and for a chain that is too long as well",
+        ),
         // An invalid value means `on`, the strictest.
         protects: true,
         safe_if_invalid: true,
@@ -252,7 +256,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-tls-verify-depth",
         value: ValueGrammar::ANY_INTEGER,
-        support: WITH_CERTIFICATE,
+        support: Support::Exact,
         // An invalid value means 1, the strictest.
         protects: true,
         safe_if_invalid: true,

@@ -94,7 +94,8 @@ pub fn check_annotations_with(ingress: &Ingress, extra_prefix: Option<&str>) -> 
 ///
 /// One refused protection denies the Ingress as a whole, since its annotations hold for all its rules. An
 /// Ingress that ingress-nginx would drop for a wrong value is withheld instead if it carries any protection:
-/// dropped, its paths could fall to a broader rule without one.
+/// dropped, its paths could fall to a broader rule without one. What it asked of whole hosts denies the rules of
+/// the other Ingresses for them.
 pub fn verdict(ingress: &Ingress, extra_prefix: Option<&str>, global: &[GlobalDenial]) -> Verdict {
     let set = AnnotationSet::of(ingress, extra_prefix);
     let mut verdict = judge(&findings(ingress, &set, extra_prefix), &set);
@@ -121,8 +122,12 @@ fn judge(findings: &[Finding<'_>], set: &AnnotationSet<'_>) -> Verdict {
         Effect::NotServed if guarded => Effect::Withheld,
         gravest => gravest,
     };
-    let host_wide =
-        of(Effect::Denied).any(|finding| finding.entry.is_some_and(|entry| entry.scope == Scope::Host));
+    let of_hosts = |finding: &Finding<'_>| finding.entry.is_some_and(|entry| entry.scope == Scope::Host);
+    let guards_hosts = || {
+        set.iter()
+            .any(|setting| setting.entry.protects && setting.entry.scope == Scope::Host && setting.asks())
+    };
+    let host_wide = of(Effect::Denied).any(of_hosts) || effect == Effect::Withheld && guards_hosts();
     let reasons = findings.iter().filter(|finding| finding.effect != Effect::Ignored).map(reason).collect();
     Verdict { effect, reasons, host_wide }
 }
@@ -262,7 +267,7 @@ fn diagnostic(ingress: &Ingress, finding: &Finding<'_>, verdict: Effect) -> Diag
 fn known(entry: &Annotation, text: &str, fault: &Fault, effect: Effect) -> Diagnostic {
     let honoured = matches!(entry.support, Support::Exact | Support::Differs(_));
     let refused = match (effect, entry.scope) {
-        (Effect::Denied, Scope::Host) => "all rules of the hosts of this Ingress answer 503",
+        (Effect::Denied, Scope::Host) => "every request for the hosts of this Ingress is refused",
         (Effect::Denied, _) => "all rules of this Ingress answer 503",
         (Effect::Withheld, _) => "all rules of this Ingress answer 404",
         (Effect::NotServed, _) => "the Ingress is not served",

@@ -95,7 +95,7 @@ fn diagnostics() {
         ),
         (
             &[("auth-tls-secret", "bare")],
-            &[("error[annotation-invalid]", "all rules of the hosts of this Ingress answer 503")],
+            &[("error[annotation-invalid]", "every request for the hosts of this Ingress is refused")],
         ),
         (&[("ingress-wasm.io/request-headers", "X-A: 1\nbad")], &[("error[annotation-invalid]", "line 2")]),
         // Dropped by ingress-nginx, denied here because of what else the Ingress carries.
@@ -155,7 +155,10 @@ fn diagnostics() {
         ),
         (&[("configuration-snippet", "deny all;")], &[("error[annotation-unsupported]", "answer 503")]),
         (&[("configuration-snippet", "deny all")], &[("error[annotation-unsupported]", "cannot be read")]),
-        (&[("server-snippet", "return 403;")], &[("error[annotation-unsupported]", "rules of the hosts")]),
+        (
+            &[("server-snippet", "return 403;")],
+            &[("error[annotation-unsupported]", "for the hosts of this Ingress is refused")],
+        ),
     ];
     for (annotations, expected) in cases {
         let found: Vec<String> =
@@ -200,7 +203,22 @@ fn verdicts() {
         ),
         (&[("auth-secret", "s")], Denied, &["auth-secret without auth-type"], false),
         (&[("auth-type", "basic")], Denied, &["auth-type without auth-secret"], false),
-        (&[("auth-tls-secret", "n/s")], Denied, &["auth-tls-secret is not supported"], true),
+        (&[("auth-tls-secret", "n/s")], Ignored, &[], false),
+        (&[("auth-tls-secret", "s")], Denied, &["the value of auth-tls-secret is not valid"], true),
+        // Withheld, and what it asked of the whole host denies the rules of others.
+        (
+            &[("auth-tls-secret", "n/s"), ("auth-tls-match-cn", "bob")],
+            Withheld,
+            &["the value of auth-tls-match-cn is not valid"],
+            true,
+        ),
+        (
+            &[("auth-tls-secret", "n/s"), ("custom-http-errors", "404,abc")],
+            Withheld,
+            &["the value of custom-http-errors is not valid"],
+            true,
+        ),
+        (&[("auth-tls-match-cn", "bob")], Ignored, &[], false),
         (
             &[("custom-http-errors", "404,abc")],
             NotServed,

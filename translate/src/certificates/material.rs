@@ -4,6 +4,7 @@
 
 use std::fmt;
 
+use base64::Engine as _;
 use ring::rand::SystemRandom;
 use ring::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, KeyPair, RsaKeyPair};
 use x509_parser::certificate::X509Certificate;
@@ -13,6 +14,7 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer;
+use x509_parser::revocation_list::CertificateRevocationList;
 
 /// Why a chain and a key cannot be served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,12 @@ pub enum Unusable {
     BadKey,
     /// The key belongs to another certificate.
     KeyMismatch,
+    /// No certificate of an authority in the text.
+    NoAuthority,
+    /// A block of the authorities is no certificate; counted from 1.
+    BadAuthority(usize),
+    /// The text holds no list of revoked certificates, or something else.
+    BadRevocationList,
 }
 
 impl fmt::Display for Unusable {
@@ -48,6 +56,13 @@ impl fmt::Display for Unusable {
             Unusable::BadKey => formatter.write_str(
                 "the key is damaged, or of a kind that cannot be served: RSA of 2048 to 4096 bits and ECDSA on P-256 and P-384 can",
             ),
+            Unusable::NoAuthority => formatter.write_str("`ca.crt` holds no certificate"),
+            Unusable::BadAuthority(number) => {
+                write!(formatter, "block {number} of `ca.crt` is no certificate")
+            }
+            Unusable::BadRevocationList => {
+                formatter.write_str("`ca.crl` holds something else than lists of revoked certificates")
+            }
             Unusable::KeyMismatch => formatter.write_str("the key does not belong to the certificate"),
         }
     }
@@ -72,6 +87,47 @@ pub fn check(chain: &str, key: &str) -> Result<Vec<String>, Unusable> {
         }
     }
     names.ok_or(Unusable::NoCertificate)
+}
+
+/// The certificates of authorities, as PEM and nothing else: Envoy refuses a text with one that it cannot read.
+pub fn authorities(text: &[u8]) -> Result<String, Unusable> {
+    let mut clean = String::new();
+    for (index, block) in Pem::iter_from_buffer(text).enumerate() {
+        let bad = Unusable::BadAuthority(index + 1);
+        let block = block.map_err(|_| bad)?;
+        let whole = X509Certificate::from_der(&block.contents).is_ok_and(|(rest, _)| rest.is_empty());
+        if block.label != "CERTIFICATE" || !whole {
+            return Err(bad);
+        }
+        push_pem(&block, &mut clean);
+    }
+    if clean.is_empty() { Err(Unusable::NoAuthority) } else { Ok(clean) }
+}
+
+/// Lists of revoked certificates, as PEM and nothing else.
+pub fn revocation_lists(text: &[u8]) -> Result<String, Unusable> {
+    let mut clean = String::new();
+    for block in Pem::iter_from_buffer(text) {
+        let block = block.map_err(|_| Unusable::BadRevocationList)?;
+        let whole =
+            CertificateRevocationList::from_der(&block.contents).is_ok_and(|(rest, _)| rest.is_empty());
+        if block.label != "X509 CRL" || !whole {
+            return Err(Unusable::BadRevocationList);
+        }
+        push_pem(&block, &mut clean);
+    }
+    if clean.is_empty() { Err(Unusable::BadRevocationList) } else { Ok(clean) }
+}
+
+/// Writes a block in lines of 64 characters.
+fn push_pem(block: &Pem, text: &mut String) {
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&block.contents);
+    text.push_str(&format!("-----BEGIN {}-----\n", block.label));
+    for line in encoded.as_bytes().chunks(64) {
+        text.extend(line.iter().map(|byte| char::from(*byte)));
+        text.push('\n');
+    }
+    text.push_str(&format!("-----END {}-----\n", block.label));
 }
 
 /// The alternative names of type DNS; the common name where there are none.
