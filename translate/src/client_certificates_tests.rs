@@ -128,7 +128,8 @@ fn several_ingresses_of_one_host() {
     let ca = ("auth-tls-secret", "default/ca");
     let gone = ("auth-tls-secret", "default/gone");
     let deep = ("auth-tls-verify-depth", "2");
-    let cases: &[(&[(&str, &str)], &[(&str, &str)], &str, bool)] = &[
+    type Annotations<'a> = &'a [(&'a str, &'a str)];
+    let cases: &[(Annotations<'_>, Annotations<'_>, &str, bool)] = &[
         (&[ca], &[], "On 1 false", false),
         (&[], &[ca], "On 1 false", false),
         (&[ca], &[ca], "On 1 false", false),
