@@ -17,6 +17,7 @@
 //!
 //! - [`parse`] and [`escape`] turn a pattern into a tree,
 //! - [`program`] turns the tree into a program, with what [`analysis`] can tell beforehand,
+//! - [`required`] tells what text a match must hold,
 //! - [`matcher`] runs the program.
 //!
 //! Deliberately knows nothing of paths, hosts and configuration.
@@ -29,6 +30,7 @@ mod escape;
 mod matcher;
 mod parse;
 mod program;
+mod required;
 mod set;
 #[cfg(test)]
 mod tests;
@@ -82,10 +84,20 @@ impl Regex {
     /// # Errors
     /// If PCRE would refuse the pattern, if it uses what is not supported, or if it passes a limit.
     pub fn new(pattern: &str, options: Options) -> Result<Self, Error> {
+        Self::with_required(pattern, options).map(|(regex, _)| regex)
+    }
+
+    /// Compiles a pattern, and gives the runs of text, in lower case, each of which stands somewhere in every
+    /// match; each ends in a zero.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_required(pattern: &str, options: Options) -> Result<(Self, Vec<u8>), Error> {
         let flags = if options.caseless { parse::flag::CASELESS } else { 0 };
         let parsed = parse::parse(pattern, flags)?;
         let program = program::compile(&parsed)?;
-        Ok(Self { program, names: parsed.names.into(), caseless: options.caseless })
+        let required = required::required(&parsed.root);
+        Ok((Self { program, names: parsed.names.into(), caseless: options.caseless }, required))
     }
 
     /// Looks for the first match, at the start of the subject and then further on, as `pcre_exec` does.
