@@ -5,6 +5,7 @@
 
 mod args;
 mod bench;
+mod debian;
 mod demo;
 #[cfg(test)]
 mod docs;

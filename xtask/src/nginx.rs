@@ -2,17 +2,16 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::{process, repository, ui, wheel};
+use crate::debian::Package;
 
 /// Where distributions put it; not on everybody's PATH.
 const USUAL: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
-/// The packages that hold the program, in newer and older releases of Debian and its kin.
-const PACKAGES: [&str; 2] = ["nginx", "nginx-core"];
+const DEBIAN: Package =
+    Package { name: "nginx", packages: &["nginx", "nginx-core"], program: "usr/sbin/nginx", probe: "-v" };
 
 /// The nginx to compare with: `$NGINX`, one that is installed, or one that is fetched.
 pub fn find() -> Result<PathBuf> {
@@ -26,41 +25,9 @@ pub fn find() -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(USUAL.iter().map(PathBuf::from));
     let installed = folders.map(|folder| folder.join("nginx")).find(|path| path.is_file() && runs(path));
-    installed.map_or_else(fetch, Ok)
-}
-
-/// Unpacks Debian's package into the cache. apt compares the digest; nothing is installed.
-fn fetch() -> Result<PathBuf> {
-    let place = repository::cache().join("nginx");
-    let program = place.join("usr/sbin/nginx");
-    if program.is_file() && runs(&program) {
-        return Ok(program);
-    }
-    let _lock = wheel::lock("nginx")?;
-    ui::timed("fetching Debian's nginx", || {
-        let scratch = wheel::scratch("nginx")?;
-        let root = scratch.path().join("root");
-        for package in PACKAGES {
-            let mut apt = Command::new("apt-get");
-            apt.args(["download", "--quiet", package]).current_dir(scratch.path()).stderr(Stdio::null());
-            if !process::succeeds(&mut apt) {
-                continue;
-            }
-            for archive in std::fs::read_dir(scratch.path()).context("read the fetched package")? {
-                let archive = archive?.path();
-                if archive.extension().is_some_and(|extension| extension == "deb") {
-                    process::run(Command::new("dpkg").arg("-x").arg(&archive).arg(&root))?;
-                }
-            }
-            if runs(&root.join("usr/sbin/nginx")) {
-                return wheel::publish(&root, &place);
-            }
-        }
-        bail!("Debian's package could not be fetched, or does not run here")
-    })?;
-    Ok(program)
+    installed.map_or_else(|| DEBIAN.fetch(), Ok)
 }
 
 fn runs(program: &Path) -> bool {
-    process::succeeds(Command::new(program).arg("-v"))
+    DEBIAN.runs(program)
 }
