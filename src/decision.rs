@@ -233,6 +233,8 @@ pub struct Forward<'a> {
     pub answer_rewrite: Option<AnswerPlan>,
     /// Changes to the headers of the answer, in order.
     pub on_response: Vec<Edit<'static>>,
+    /// As `on_response`, after it, where the answer has a status of nginx's `add_header`: [`takes_added_headers`].
+    pub on_success: Vec<Edit<'static>>,
     /// Where the requests are divided between a Service and a canary: which of the two this one goes to.
     pub split: Option<Split>,
 }
@@ -257,6 +259,11 @@ pub enum SplitBy {
     Cookie,
     /// Chance.
     Weight,
+}
+
+/// Whether nginx's `add_header` without `always` has an effect on an answer of this status.
+pub fn takes_added_headers(status: u16) -> bool {
+    matches!(status, 200 | 201 | 204 | 206 | 301..=304 | 307 | 308)
 }
 
 /// What is done where the answer of a backend, or the one that Envoy gives in its place, is an error.

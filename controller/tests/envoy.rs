@@ -88,6 +88,7 @@ impl Site {
                 connect_timeout: Duration::from_secs(5),
                 load_balancing: <_>::default(),
                 endpoints: endpoints.clone(),
+                tls: None,
             };
             clusters.insert(cluster_of(name), cluster);
         }

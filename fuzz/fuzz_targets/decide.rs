@@ -46,7 +46,7 @@ fuzz_target!(|bytes: &[u8]| {
     let request = RequestView { headers: &headers, connection, now_ms: 1, random: 1 };
     TABLE.with(|table| match decide(table, &request, &mut State::new([0; 32])) {
         Decision::Forward(forward) => {
-            for edit in forward.edits.iter().chain(&forward.on_response) {
+            for edit in forward.edits.iter().chain(&forward.on_response).chain(&forward.on_success) {
                 if let Edit::Set(_, value) | Edit::Add(_, value) = edit {
                     assert!(!breaks(value), "{edit:?}");
                 }

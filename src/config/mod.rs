@@ -2,12 +2,14 @@
 //!
 //! Deliberately knows nothing of matching, of Kubernetes objects and of the host.
 
+mod auth;
 mod balancing;
 mod json;
 mod load;
 mod model;
 mod read;
 
+pub use auth::*;
 pub use balancing::{Affinity, Balancing, Canary, HashBy};
 pub use load::{ConfigError, from_slice};
 pub use model::*;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Balancing;
+use super::auth::ExternalAuth;
 
 /// The version of this contract. Raised when a configuration written for one version would be misread by
 /// the other; the filter refuses every version but its own.
@@ -342,6 +343,9 @@ pub struct PolicySet {
     /// User name and password are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
+    /// A service is asked about each request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_auth: Option<ExternalAuth>,
     /// Cross-origin resource sharing (`enable-cors`). Every OPTIONS request of an allowed origin is answered 204
     /// before anything below is looked at, and every answer to such an origin gets the headers.
     #[serde(default, skip_serializing_if = "Option::is_none")]

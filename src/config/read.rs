@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Addresses, Affinity, Alias, Balancing, BasicAuth, Block, Canary, ClientCertificate, Cors,
-    Credentials, ErrorPages, Forwarded, Global, HashBy, HeaderEdit, Host, PathMatching, PathType,
-    PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect, VerifyClient,
+    Action, Addresses, Affinity, Alias, AuthCache, Balancing, BasicAuth, Block, CacheTime, Canary,
+    ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global, HashBy, HeaderEdit,
+    Host, PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
+    VerifyClient,
 };
 
 /// What can be read from JSON.
@@ -223,6 +224,7 @@ read_struct!(PolicySet {
     satisfy_any: "satisfyAny" or false,
     basic_auth: "basicAuth" or None,
     cors: "cors" or None,
+    external_auth: "externalAuth" or None,
     redirect: "redirect" or None,
     relative_redirects: "relativeRedirects" or false,
     tls_redirect: "tlsRedirect" or None,
@@ -284,6 +286,23 @@ read_struct!(Cors {
     max_age: "maxAge",
     credentials: "credentials" or false,
 });
+
+read_struct!(ExternalAuth {
+    cluster: "cluster",
+    host: "host",
+    target: "target" or String::new(),
+    method: "method" or None,
+    request_redirect: "requestRedirect" or None,
+    request_headers: "requestHeaders" or Vec::new(),
+    response_headers: "responseHeaders" or Vec::new(),
+    sign_in: "signIn" or None,
+    always_set_cookie: "alwaysSetCookie" or false,
+    cache: "cache" or None,
+});
+
+read_struct!(AuthCache { key: "key", times: "times" });
+
+read_struct!(CacheTime { status: "status", ms: "ms" });
 
 read_struct!(ErrorPages {
     statuses: "statuses",

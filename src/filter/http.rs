@@ -14,6 +14,7 @@ use super::root::Shared;
 use crate::decision::{
     AnswerPlan, CONNECTION_HEADER, CalloutAnswer, Connection, Decision, Edit, ErrorPlan, Forward,
     GENERATION_HEADER, HeaderLine, Reply, RequestView, Scheme, VM_HEADER, apply_edits, status_of,
+    takes_added_headers,
 };
 use crate::policy::{ask_for_error_page, decide, error_page, page, resume, rewrite_answer};
 
@@ -27,6 +28,8 @@ pub struct Http {
     answer_rewrite: Option<AnswerPlan>,
     /// What the answer gets.
     on_response: Vec<Edit<'static>>,
+    /// What it gets where it has one of certain statuses.
+    on_success: Vec<Edit<'static>>,
     /// What to do instead where the answer is an error.
     on_error: Option<Box<ErrorPlan>>,
     /// What goes on when the service that was asked has answered.
@@ -64,6 +67,7 @@ impl Http {
             body_left: None,
             answer_rewrite: None,
             on_response: Vec::new(),
+            on_success: Vec::new(),
             on_error: None,
             waiting: None,
             counted: None,
@@ -133,19 +137,22 @@ impl Http {
         match decision {
             // Nobody is asked twice.
             Decision::Ask(_) => Err(HostError(-1)),
-            Decision::Forward(Forward {
-                edits,
-                on_error,
-                answer_rewrite,
-                on_response,
-                max_body_bytes,
-                split: _,
-            }) => {
+            Decision::Forward(forward) => {
+                let Forward {
+                    edits,
+                    on_error,
+                    answer_rewrite,
+                    on_response,
+                    on_success,
+                    max_body_bytes,
+                    split: _,
+                } = forward;
                 host::set_headers(Map::Request, &header_map::encode(&apply_edits(headers, &edits)))?;
                 host::clear_route_cache()?;
                 self.body_left = max_body_bytes;
                 self.answer_rewrite = answer_rewrite;
                 self.on_response = on_response;
+                self.on_success = on_success;
                 self.on_error = on_error;
                 Ok(Action::Continue)
             }
@@ -230,14 +237,14 @@ impl HttpContext for Http {
     fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
         let plan = self.answer_rewrite.take();
         let on_error = self.on_error.take();
-        if self.on_response.is_empty() && plan.is_none() && on_error.is_none() {
+        if self.on_response.is_empty() && self.on_success.is_empty() && plan.is_none() && on_error.is_none() {
             if self.counted.is_some() {
                 let status = host::header(Map::Response, ":status").unwrap_or_default();
                 self.count(status_of(&[(b":status", &status)]).unwrap_or(0), FORWARD);
             }
             return Action::Continue;
         }
-        let edits = std::mem::take(&mut self.on_response);
+        let mut edits = std::mem::take(&mut self.on_response);
         let mut replaced = false;
         let edited = host::headers(Map::Response).and_then(|bytes| {
             let mut headers = header_map::decode(&bytes).unwrap_or_default();
@@ -248,6 +255,9 @@ impl HttpContext for Http {
                 }
             }
             self.count(status_of(&headers).unwrap_or(0), FORWARD);
+            if status_of(&headers).is_some_and(takes_added_headers) {
+                edits.append(&mut self.on_success);
+            }
             let rewritten = plan.map(|plan| rewrite_answer(&plan, &headers));
             if let Some(lines) = &rewritten {
                 headers = lines.iter().map(|(name, value)| (*name, &**value)).collect();

@@ -59,7 +59,7 @@ fn is_allowed(auth: &CompiledBasicAuth, request: &RequestView<'_>, verified: &mu
 }
 
 /// User and password of an Authorization header.
-fn decode(header: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn decode(header: &[u8]) -> Option<Vec<u8>> {
     let (scheme, rest) = header.split_at_checked(b"Basic ".len())?;
     if !scheme.eq_ignore_ascii_case(b"Basic ") {
         return None;

@@ -54,6 +54,7 @@ pub fn instead_of<'a>(
     let forward = Forward {
         edits,
         on_response,
+        on_success: Vec::new(),
         on_error: None,
         answer_rewrite: None,
         max_body_bytes: None,

@@ -183,7 +183,7 @@ pub fn standard_edits<'a>(table: &'a RoutingTable, facts: &Facts<'a>) -> Vec<Edi
 }
 
 /// A request without a Host cannot be sent on: where variables come to nothing the Host stays.
-fn takes_host_away(edit: &Edit<'_>) -> bool {
+pub(super) fn takes_host_away(edit: &Edit<'_>) -> bool {
     match edit {
         Edit::Set(name, value) => name == ":authority" && value.is_empty(),
         Edit::Remove(name) => name == ":authority",
@@ -193,7 +193,7 @@ fn takes_host_away(edit: &Edit<'_>) -> bool {
 
 /// Takes away what a client must not send: headers that steer Envoy, and, as nginx does, names with an
 /// underscore.
-fn unwanted<'a>(table: &RoutingTable, facts: &Facts<'a>, edits: &mut Vec<Edit<'a>>) {
+pub(super) fn unwanted<'a>(table: &RoutingTable, facts: &Facts<'a>, edits: &mut Vec<Edit<'a>>) {
     for (name, _) in facts.request.headers {
         let underscore = !table.underscores_in_headers && name.contains(&b'_');
         if (underscore || name.starts_with(STEERING_PREFIX))

@@ -7,14 +7,17 @@
 //! Deliberately knows nothing of how a rule was found, of the host, of I/O, clocks and randomness.
 
 mod access;
+mod admit;
 mod affinity;
 mod answer;
+mod auth_cache;
 mod balance;
 mod basic_auth;
 mod client;
 mod client_certificate;
 mod cors;
 mod error_pages;
+mod external_auth;
 mod headers;
 mod network;
 mod redirect;
@@ -32,12 +35,15 @@ mod tests;
 
 use std::borrow::Cow;
 
+use admit::Refusal;
 pub use answer::rewrite_answer;
+use auth_cache::AnswerCache;
 pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress};
 use client_certificate::Verdict;
 pub use cors::Cors;
 pub use error_pages::{ask_for_error_page, error_page};
+pub use external_auth::{ExternalAuthCheck, may_be_taken};
 pub use headers::{HeaderTemplate, InvalidHeader};
 pub use network::{Network, NetworkSet};
 pub use reply::page;
@@ -61,6 +67,7 @@ pub struct State {
     scratch: Scratch,
     expressions: regex::Scratch,
     verified: VerifiedCache,
+    answers: AnswerCache,
     rule: u32,
 }
 
@@ -71,6 +78,7 @@ impl State {
             scratch: Scratch::default(),
             expressions: <_>::default(),
             verified: VerifiedCache::new(key),
+            answers: AnswerCache::new(key),
             rule: 0,
         }
     }
@@ -295,16 +303,11 @@ fn decide_rule<'a>(
     if let CompiledAction::Respond { status: status @ 500..600, .. } = &selected.rule.action {
         return refuse(page(*status, "no_backend"));
     }
-    let mut satisfy = Satisfy::new(policies.satisfy_any);
-    if let Some(addresses) = &policies.addresses {
-        satisfy.hear(|| access::check_address(addresses, &facts.client));
-    }
-    if let Some(auth) = &policies.basic_auth {
-        satisfy.hear(|| basic_auth::check(auth, request, &mut state.verified));
-    }
-    if let Err(reply) = satisfy.verdict() {
-        return refuse(reply);
-    }
+    let admission = match admit::admit(table, &facts, policies, state) {
+        Ok(admission) => admission,
+        Err(Refusal::Ask(callout)) => return Decision::Ask(callout),
+        Err(Refusal::Reply(reply)) => return refuse(reply),
+    };
     let (cluster, balancing, stands_in) = match &selected.rule.action {
         CompiledAction::Forward { cluster, balancing, .. } => (cluster, *balancing, false),
         CompiledAction::StandIn { cluster, .. } => (cluster, None, true),
@@ -327,13 +330,21 @@ fn decide_rule<'a>(
     let on_response = headers::response_edits(table, Some(policies), &facts);
     let on_response = on_response.into_iter().map(Edit::into_owned);
     let cookie = cookie.map(|cookie| Edit::Add(Cow::Borrowed("set-cookie"), Cow::Owned(cookie)));
-    let on_response = on_response.chain(cookie).collect();
+    let mut on_response: Vec<_> = on_response.chain(cookie).collect();
+    edits.extend(admission.request);
+    let on_success = if admission.always {
+        on_response.extend(admission.cookies);
+        Vec::new()
+    } else {
+        admission.cookies
+    };
     let answer_rewrite = answer::plan(policies, &facts);
     let on_error = error_pages::plan(table, policies, &facts);
     Decision::Forward(Forward {
         edits,
         on_error,
         on_response,
+        on_success,
         answer_rewrite,
         max_body_bytes: policies.max_body_bytes,
         split,

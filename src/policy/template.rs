@@ -27,6 +27,7 @@ enum Part {
 enum Variable {
     Args,
     BestHttpHost,
+    EscapedRequestUri,
     Host,
     IngressName,
     IsArgs,
@@ -36,6 +37,7 @@ enum Variable {
     PassAccessScheme,
     PassPort,
     RemoteAddr,
+    RemoteUser,
     RequestId,
     RequestMethod,
     RequestUri,
@@ -147,21 +149,29 @@ impl Template {
     /// The text for a header: control characters, which a decoded path may hold, are percent-escaped, so
     /// that no client can start a header line of its own.
     pub fn render_header<'a>(&'a self, facts: &Facts<'a>) -> Cow<'a, [u8]> {
-        let text = self.render(facts);
-        let is_control = |byte: &u8| byte.is_ascii_control() && *byte != b'\t';
-        if !text.iter().any(is_control) {
-            return text;
-        }
-        let mut out = Vec::with_capacity(text.len());
-        for byte in text.iter() {
-            if is_control(byte) {
-                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-            } else {
-                out.push(*byte);
-            }
-        }
-        Cow::Owned(out)
+        escape_if(self.render(facts), |byte| byte.is_ascii_control() && *byte != b'\t')
     }
+
+    /// The text for the target of a request: as for a header, and without blanks.
+    pub fn render_target<'a>(&'a self, facts: &Facts<'a>) -> Cow<'a, [u8]> {
+        escape_if(self.render(facts), |byte| byte.is_ascii_control() || *byte == b' ')
+    }
+}
+
+/// Percent-escapes some bytes.
+fn escape_if(text: Cow<'_, [u8]>, escapes: fn(&u8) -> bool) -> Cow<'_, [u8]> {
+    if !text.iter().any(escapes) {
+        return text;
+    }
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text.iter() {
+        if escapes(byte) {
+            percent_escape(*byte, &mut out);
+        } else {
+            out.push(*byte);
+        }
+    }
+    Cow::Owned(out)
 }
 
 /// The name at the beginning of `text`, in braces or not, and what follows it.
@@ -197,6 +207,7 @@ impl Variable {
         Ok(match name {
             "args" | "query_string" => Variable::Args,
             "best_http_host" => Variable::BestHttpHost,
+            "escaped_request_uri" => Variable::EscapedRequestUri,
             "document_uri" | "uri" => Variable::Uri,
             "host" => Variable::Host,
             "http_host" => Variable::Header(":authority".into()),
@@ -208,6 +219,7 @@ impl Variable {
             "pass_access_scheme" => Variable::PassAccessScheme,
             "pass_port" => Variable::PassPort,
             "remote_addr" | "the_real_ip" => Variable::RemoteAddr,
+            "remote_user" => Variable::RemoteUser,
             "req_id" | "request_id" => Variable::RequestId,
             "request_method" => Variable::RequestMethod,
             "request_uri" => Variable::RequestUri,
@@ -240,6 +252,7 @@ impl Variable {
         match self {
             Variable::Args => out.extend_from_slice(facts.query.unwrap_or_default()),
             Variable::BestHttpHost => out.extend_from_slice(facts.client.host),
+            Variable::EscapedRequestUri => escape_component(request.target(), out),
             Variable::Host => out.extend_from_slice(&crate::router::canonical_host(request.authority())),
             Variable::IngressName => out.extend_from_slice(ingress.unwrap_or_default().1.as_bytes()),
             Variable::IsArgs => {
@@ -258,6 +271,7 @@ impl Variable {
             Variable::PassAccessScheme => out.extend_from_slice(facts.client.scheme),
             Variable::PassPort => out.extend_from_slice(&facts.client.port),
             Variable::RemoteAddr => out.extend_from_slice(&facts.client.address),
+            Variable::RemoteUser => out.extend_from_slice(&remote_user(request)),
             Variable::RequestId => out.extend_from_slice(&facts.request_id()),
             Variable::RequestMethod => out.extend_from_slice(request.method()),
             Variable::RequestUri => out.extend_from_slice(request.target()),
@@ -273,6 +287,34 @@ impl Variable {
             Variable::Cookie(name) => out.extend_from_slice(cookie(request, name).unwrap_or_default()),
         }
     }
+}
+
+/// The user that the client names for basic authentication, whether or not anybody asks for it.
+fn remote_user(request: &crate::decision::RequestView<'_>) -> Vec<u8> {
+    let credentials = request.header("authorization").and_then(super::basic_auth::decode);
+    let mut user = credentials.unwrap_or_default();
+    match user.iter().position(|byte| *byte == b':') {
+        Some(colon) => user.truncate(colon),
+        None => user.clear(),
+    }
+    user
+}
+
+/// Escapes everything but letters, digits and `-._~`, as `set_escape_uri` of nginx's set-misc module does.
+fn escape_component(text: &[u8], out: &mut Vec<u8>) {
+    for byte in text {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
+            out.push(*byte);
+        } else {
+            percent_escape(*byte, out);
+        }
+    }
+}
+
+/// A byte as `%XX`.
+fn percent_escape(byte: u8, out: &mut Vec<u8>) {
+    let digit = |nibble: u8| b"0123456789ABCDEF".get(usize::from(nibble)).copied().unwrap_or(b'0');
+    out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
 }
 
 /// The first argument of a name in a query; names compare without case, as in nginx.
@@ -349,6 +391,7 @@ mod tests {
             ("$http_host", "Web.Example:8080"),
             ("$scheme://$best_http_host$request_uri", "http://Web.Example:8080/a%20b?x=1&Y=2&empty="),
             ("$uri", "/a b"),
+            ("$escaped_request_uri", "%2Fa%2520b%3Fx%3D1%26Y%3D2%26empty%3D"),
             ("$args|$query_string", "x=1&Y=2&empty=|x=1&Y=2&empty="),
             ("$is_args", "?"),
             ("$arg_x$arg_y$arg_empty$arg_none", "12"),

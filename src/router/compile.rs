@@ -18,7 +18,9 @@ use crate::config::{
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
-use crate::policy::{ClientAddress, Cors, HeaderTemplate, NetworkSet, Template, challenge};
+use crate::policy::{
+    ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template, challenge,
+};
 use crate::regex::{self, Regex};
 
 /// User name to hash, shared by the policies that refer to one list.
@@ -237,6 +239,7 @@ impl Compiler {
             satisfy_any,
             basic_auth,
             cors,
+            external_auth,
             redirect,
             relative_redirects,
             tls_redirect,
@@ -293,6 +296,15 @@ impl Compiler {
                 })
             }
         };
+        let external_auth = match external_auth {
+            None => None,
+            Some(auth) => {
+                let check = ExternalAuthCheck::compile(auth)
+                    .map_err(|(field, reason)| inconsistent(format!("{at}.externalAuth.{field}"), reason))?;
+                self.needs_clock |= check.needs_clock();
+                Some(check)
+            }
+        };
         let rewrite = match rewrite {
             None => None,
             Some(Rewrite::Prefix { target }) => {
@@ -316,6 +328,7 @@ impl Compiler {
             satisfy_any,
             basic_auth,
             cors: cors.map(Cors::compile),
+            external_auth,
             redirect,
             relative_redirects,
             tls_redirect,

@@ -11,7 +11,7 @@ use super::hosts::Hosts;
 use crate::config::{PathMatching, PathType, TlsRedirect, VerifyClient};
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
-use crate::policy::{ClientAddress, Cors, HeaderTemplate, NetworkSet, Template};
+use crate::policy::{ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template};
 use crate::regex::Regex;
 
 /// What requests are decided with.
@@ -212,6 +212,8 @@ pub struct CompiledPolicies {
     pub basic_auth: Option<CompiledBasicAuth>,
     /// Cross-origin resource sharing.
     pub cors: Option<Cors>,
+    /// A service is asked.
+    pub external_auth: Option<ExternalAuthCheck>,
     /// Every request is redirected.
     pub redirect: Option<CompiledRedirect>,
     /// Redirects to a path are sent without scheme and host.

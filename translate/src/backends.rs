@@ -1,5 +1,8 @@
 //! From the Service and port that an Ingress names to an Envoy cluster with endpoints.
 
+mod asked;
+
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,6 +14,9 @@ use crate::objects::{Ingress, IngressBackend, ObjectName, PortRef, Service, Serv
 use crate::output::{Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, Options, ServicePortName};
 use crate::report::Report;
 use crate::upstreams::{Upstream, Upstreams, service_port};
+
+pub use asked::Origin;
+use asked::clusters_asked;
 
 /// The clusters that rules have asked for so far.
 pub struct Backends<'s> {
@@ -132,10 +138,18 @@ impl<'s> Backends<'s> {
         let rules = || hosts.iter().flat_map(|host| &host.rules);
         let used: BTreeSet<usize> = rules().map(|rule| rule.policies).collect();
         let sets = used.into_iter().filter_map(|position| policies.get(position));
-        let named: BTreeSet<&str> =
-            rules().filter_map(cluster_of).chain(sets.flat_map(clusters_of)).collect();
         let divided = balancing.iter().flat_map(divided_clusters);
-        let named: BTreeSet<&str> = named.into_iter().chain(divided).collect();
+        let mut named: BTreeSet<Cow<'_, str>> = rules()
+            .filter_map(cluster_of)
+            .chain(sets.flat_map(clusters_of))
+            .chain(divided)
+            .map(Cow::Borrowed)
+            .collect();
+        for host in hosts {
+            let used: BTreeSet<usize> = host.rules.iter().map(|rule| rule.policies).collect();
+            let sets = used.into_iter().filter_map(|position| policies.get(position));
+            named.extend(sets.flat_map(|set| clusters_asked(set, host)));
+        }
         self.clusters.retain(|name, _| named.contains(name.as_str()));
         self.clusters
     }
@@ -159,7 +173,8 @@ impl<'s> Backends<'s> {
                 Ok(endpoints) => {
                     let service = name.clone();
                     let load_balancing = self.load_balancing(&name);
-                    let cluster_of = Cluster { service, connect_timeout, load_balancing, endpoints };
+                    let cluster_of =
+                        Cluster { service, connect_timeout, load_balancing, endpoints, tls: None };
                     self.clusters.insert(cluster.clone(), cluster_of);
                 }
                 Err(mut diagnostic) => {
@@ -180,14 +195,19 @@ impl<'s> Backends<'s> {
             }
         }
         let service = name.to_string();
-        let is_empty = |cluster: &Cluster| cluster.endpoints == Endpoints::Addresses(Vec::new());
         if let Some(other) = stand_in
-            && self.clusters.get(&cluster).is_some_and(is_empty)
+            && self.is_empty(&cluster)
         {
             return Action::StandIn { cluster: other.to_owned(), service };
         }
         let service = if service == cluster { String::new() } else { service };
         Action::Forward { cluster, service, balancing: None }
+    }
+
+    /// Whether a cluster is known to have no endpoints.
+    pub fn is_empty(&self, cluster: &str) -> bool {
+        let nowhere = |cluster: &Cluster| cluster.endpoints == Endpoints::Addresses(Vec::new());
+        self.clusters.get(cluster).is_some_and(nowhere)
     }
 
     /// The cluster of the Service that answers for others (`default-backend`), by its first port. None where it
@@ -205,7 +225,7 @@ impl<'s> Backends<'s> {
             let load_balancing = self.load_balancing(&name);
             self.clusters.insert(
                 cluster.clone(),
-                Cluster { service: name, connect_timeout, load_balancing, endpoints },
+                Cluster { service: name, connect_timeout, load_balancing, endpoints, tls: None },
             );
         }
         Ok(cluster)

@@ -1,13 +1,13 @@
 //! The options of ingress-nginx's ConfigMap that concern every Ingress, with its defaults.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use ingress_wasm::config::{Forwarded, Global, HeaderEdit, TlsRedirect};
 use ingress_wasm::policy::HeaderTemplate;
 
 use crate::access::{self, AddressDefaults};
-use crate::annotations::{GlobalDenial, GlobalSettings, check_config_map, global_denials};
+use crate::annotations::{GlobalDenial, GlobalSettings, Value, check_config_map, global_denials};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ConfigMap, ObjectName, ObjectRef, Snapshot};
 use crate::output::{LoadBalancing, Options, RouteProfile};
@@ -40,6 +40,12 @@ pub struct Defaults {
     pub tls_redirect: TlsRedirect,
     /// Rules whose path begins so are served by plain HTTP whatever else holds.
     pub no_tls_redirect_locations: Vec<String>,
+    /// Rules whose path begins so are served without asking who the client is.
+    pub no_auth_locations: Vec<String>,
+    /// The `global-auth-…` options that are set, by what follows this in their names.
+    pub global_auth: BTreeMap<String, Value>,
+    /// `global-auth-url` is set and cannot be read.
+    pub global_auth_broken: bool,
     /// Redirects to a path are sent without scheme and host.
     pub relative_redirects: bool,
     /// `proxy-redirect-from` and `proxy-redirect-to`, as written.
@@ -136,6 +142,9 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
             preserve_trailing_slash: settings.preserve_trailing_slash,
         },
         no_tls_redirect_locations: settings.no_tls_redirect_locations,
+        no_auth_locations: settings.no_auth_locations,
+        global_auth: settings.global_auth,
+        global_auth_broken: settings.global_auth_broken,
         relative_redirects: settings.relative_redirects,
         proxy_redirect: (settings.proxy_redirect_from, settings.proxy_redirect_to),
         cookie_domain: settings.proxy_cookie_domain,

@@ -10,7 +10,8 @@ use ingress_wasm::router::check_expression;
 use crate::annotations::AnnotationSet;
 use crate::backends::{Backends, Place};
 use crate::diagnostic::Diagnostic;
-use crate::objects::{self, Ingress, IngressPath, IngressRule, ObjectName};
+use crate::exemptions::PathPolicies;
+use crate::objects::{self, Ingress, IngressBackend, IngressPath, IngressRule, ObjectName};
 use crate::policies::{IngressPolicies, Policies};
 use crate::report::Report;
 
@@ -68,11 +69,8 @@ pub struct Entrant<'a> {
     pub stand_in: Option<&'a str>,
     /// Why its rules answer 404 and nothing else of it holds, if they do.
     pub withheld: Option<&'a str>,
-    /// Their position in the configuration.
-    pub position: usize,
-    /// That of the same policies without the redirect to HTTPS, and the beginnings of the paths that are
-    /// served by plain HTTP (`no-tls-redirect-locations`).
-    pub plain: Option<(usize, &'a [String])>,
+    /// Their positions in the configuration.
+    pub positions: &'a PathPolicies<'a>,
 }
 
 impl Hosts {
@@ -81,7 +79,7 @@ impl Hosts {
         let ingress = entrant.ingress;
         let default = ingress.default_backend.as_ref().map(|backend| {
             let place = Place { ingress, field: "spec.defaultBackend".to_owned(), line: 0 };
-            backends.action(&place, backend, entrant.policies.connect_timeout, entrant.stand_in, report)
+            entrant.action(&place, backend, backends, report)
         });
         if ingress.rules.is_empty() {
             match (default.filter(|_| entrant.withheld.is_none()), &self.catch_all) {
@@ -250,14 +248,33 @@ impl Hosts {
 pub type Ingresses<'a> = BTreeMap<&'a ObjectName, &'a Ingress>;
 
 impl Entrant<'_> {
+    /// What a rule with this backend does. A Service without endpoints is 503 before anybody is asked who they
+    /// are, as in ingress-nginx; without authentication Envoy says so, which is one change less to publish.
+    fn action(
+        &self,
+        place: &Place<'_>,
+        backend: &IngressBackend,
+        backends: &mut Backends<'_>,
+        report: &mut Report,
+    ) -> Action {
+        let IngressPolicies { connect_timeout, set, .. } = self.policies;
+        let action = backends.action(place, backend, *connect_timeout, self.stand_in, report);
+        let authenticates = set.basic_auth.is_some() || set.external_auth.is_some();
+        match &action {
+            Action::Forward { cluster, .. } if authenticates && backends.is_empty(cluster) => {
+                Action::Respond { status: 503, reason: "the Service has no endpoints".to_owned() }
+            }
+            _ => action,
+        }
+    }
+
     fn rule(&self, path: String, path_type: PathType, action: Action) -> Rule {
         let action = match self.withheld {
             Some(reason) => Action::Respond { status: 404, reason: reason.to_owned() },
             None => action,
         };
         let ingress = self.ingress.metadata.name.to_string();
-        let plain = self.plain.filter(|(_, beginnings)| beginnings.iter().any(|b| path.starts_with(b)));
-        let policies = plain.map_or(self.position, |(position, _)| position);
+        let policies = self.positions.position(&path);
         Rule { ingress, path, path_type, policies, action }
     }
 }
@@ -347,7 +364,7 @@ impl HostRules {
         let action = match &path.backend {
             Some(backend) => {
                 let place = Place { ingress, field: format!("{field}.backend"), line: path.line };
-                backends.action(&place, backend, entrant.policies.connect_timeout, entrant.stand_in, report)
+                entrant.action(&place, backend, backends, report)
             }
             None => {
                 let consequence = "the path names no Service: requests are answered 503";
@@ -449,6 +466,13 @@ pub fn path_type(path: &IngressPath) -> PathType {
 /// A rewrite to another text than the path makes ingress-nginx write the path as an expression.
 fn rewrites(policies: &IngressPolicies, path: &str) -> bool {
     matches!(&policies.set.rewrite, Some(Rewrite::Path { target, .. }) if target != path)
+}
+
+/// All names of the hosts of an Ingress; empty stands for any name.
+pub fn names(ingress: &Ingress, aliases: &[String]) -> BTreeSet<String> {
+    let hosts =
+        ingress.rules.iter().map(|rule| rule.host.as_deref().unwrap_or_default().to_ascii_lowercase());
+    hosts.chain(aliases.iter().cloned()).collect()
 }
 
 /// The host of a rule as the configuration names it.

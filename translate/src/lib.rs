@@ -15,6 +15,8 @@ mod cors;
 mod credentials;
 pub mod diagnostic;
 mod error_pages;
+mod exemptions;
+mod external_auth;
 mod global;
 mod hosts;
 pub mod manifest;

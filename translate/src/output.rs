@@ -119,6 +119,15 @@ pub struct Cluster {
     pub load_balancing: LoadBalancing,
     /// Where its endpoints come from.
     pub endpoints: Endpoints,
+    /// TLS is spoken; none: plain text.
+    pub tls: Option<UpstreamTls>,
+}
+
+/// How TLS is spoken with endpoints. Their certificate is not verified, as in nginx unless told otherwise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// The name that is asked for (SNI).
+    pub server_name: String,
 }
 
 /// How Envoy chooses among the endpoints of a cluster.

@@ -317,7 +317,7 @@ fn rewrite(context: &Context<'_>, report: &mut Report) -> Option<Rewrite> {
 }
 
 /// Denies all rules of the Ingress: a protection was asked for that cannot be had.
-fn deny(
+pub fn deny(
     context: &Context<'_>,
     setting: &Setting<'_>,
     denied: &mut Option<String>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use crate::annotations::{Prefix, lookup, lookup_own, split};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Ingress, ObjectRef, Source};
 
@@ -34,7 +35,12 @@ impl Report {
             .annotations
             .get(key)
             .map_or(("", 0), |annotation| (annotation.value.as_str(), annotation.line));
-        let diagnostic = diagnostic.field(format!("metadata.annotations[\"{key}\"]"), value);
+        let entry = split(key, None).and_then(|(prefix, name)| match prefix {
+            Prefix::Own => lookup_own(name),
+            _ => lookup(name),
+        });
+        let shown = if entry.is_some_and(|entry| entry.value.hides(value)) { "" } else { value };
+        let diagnostic = diagnostic.field(format!("metadata.annotations[\"{key}\"]"), shown);
         self.ingress(ingress, line, diagnostic);
     }
 

@@ -11,8 +11,10 @@ use crate::certificates::{certificates, default_certificate};
 use crate::class::{Claim, claim};
 use crate::client_certificates;
 use crate::error_pages;
+use crate::exemptions::PathPolicies;
+use crate::external_auth;
 use crate::global;
-use crate::hosts::{Entrant, Hosts};
+use crate::hosts::{self, Entrant, Hosts};
 use crate::objects::{Ingress, Snapshot};
 use crate::output::{Options, Translation};
 use crate::policies::{self, Context, Policies};
@@ -69,6 +71,8 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             stand_in: stand_in.as_deref(),
         };
         let mut read = policies::read(&context, &mut policies, &mut report);
+        let names = hosts::names(ingress, &read.aliases);
+        external_auth::read(&context, &names, &mut read.set, &mut backends, &mut report);
         if withheld.is_some() {
             (read.app_root, read.from_to_www) = (None, false);
             read.aliases.clear();
@@ -81,19 +85,13 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             set.redirect = None;
             set.tls_redirect = None;
         }
-        let exempt = &defaults.no_tls_redirect_locations;
-        let plain = (set.tls_redirect.is_some() && names_one_of(ingress, exempt)).then(|| {
-            let set = PolicySet { tls_redirect: None, ..set.clone() };
-            (policies.position(set), exempt.as_slice())
-        });
-        let position = policies.position(set);
+        let positions = PathPolicies::new(&set, ingress, &defaults, &mut policies);
         let entrant = Entrant {
             ingress,
             policies: &read,
             stand_in: stand_in.as_deref(),
             withheld: withheld.as_deref(),
-            position,
-            plain,
+            positions: &positions,
         };
         hosts.add(&entrant, &mut backends, &mut report);
     }
@@ -129,13 +127,6 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         diagnostics,
         rejected,
     }
-}
-
-/// Whether a path of the Ingress, or the one for what its paths do not take, begins with one of these texts.
-fn names_one_of(ingress: &Ingress, beginnings: &[String]) -> bool {
-    let paths = ingress.rules.iter().flat_map(|rule| &rule.paths);
-    let paths = paths.filter_map(|path| path.path.as_deref()).chain(["/"]);
-    paths.into_iter().any(|path| beginnings.iter().any(|beginning| path.starts_with(beginning)))
 }
 
 /// The Ingresses that are ours, oldest first; of the same age the greater `namespace/name` first, as

@@ -207,7 +207,7 @@ fn json(value: &serde_json::Value, indent: usize, out: &mut String) {
 }
 
 fn cluster((name, cluster): (&String, &Cluster)) -> String {
-    let Cluster { service, connect_timeout, load_balancing, endpoints } = cluster;
+    let Cluster { service, connect_timeout, load_balancing, endpoints, tls } = cluster;
     let endpoint = |Endpoint { address, port }: &Endpoint| match address.contains(':') {
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),
@@ -222,7 +222,8 @@ fn cluster((name, cluster): (&String, &Cluster)) -> String {
         LoadBalancing::LeastRequest => ", fewest requests",
         LoadBalancing::Hash => ", by hash",
     };
-    format!("{name} ({service}), connect {}s{how}: {endpoints}\n", connect_timeout.as_secs())
+    let tls = tls.as_ref().map_or(String::new(), |tls| format!(", TLS for {}", tls.server_name));
+    format!("{name} ({service}), connect {}s{how}{tls}: {endpoints}\n", connect_timeout.as_secs())
 }
 
 /// The route profiles, unless there is only the usual one.

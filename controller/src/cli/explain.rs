@@ -379,7 +379,7 @@ fn outcome(
                 method,
                 target,
                 headers,
-                response_edits: forward.on_response.iter().map(edit).collect(),
+                response_edits: forward.on_response.iter().chain(&forward.on_success).map(edit).collect(),
                 error_pages: forward.on_error.map(|plan| ErrorPagesExplanation {
                     statuses: plan.statuses.to_vec(),
                     cluster: plan.callout.map(|callout| callout.cluster.into_owned()),

@@ -4,10 +4,11 @@
 
 use std::time::Duration;
 
-use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints, LoadBalancing};
+use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints, LoadBalancing, UpstreamTls};
 
 use super::pb::{
-    Any, ads, boolean, cluster, core, duration, endpoint, hcm, number, pack_any, seconds, tcp, upstream_http,
+    Any, ads, boolean, cluster, core, duration, endpoint, hcm, number, pack_any, seconds, tcp, tls,
+    upstream_http,
 };
 
 use super::upstream_filters::without_hash;
@@ -47,6 +48,7 @@ pub(super) fn cluster(name: &str, settings: &Cluster, discovery: Discovery) -> c
         }
         .into(),
         circuit_breakers: Some(without_limits()),
+        transport_socket: settings.tls.as_ref().map(speaks_tls),
         typed_extension_protocol_options: [(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
             http_1(match settings.load_balancing {
@@ -74,6 +76,19 @@ pub(super) fn cluster(name: &str, settings: &Cluster, discovery: Discovery) -> c
     message.load_assignment = assignment;
     message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     message
+}
+
+/// TLS towards endpoints, whose certificate is not verified.
+fn speaks_tls(settings: &UpstreamTls) -> core::TransportSocket {
+    let context = tls::UpstreamTlsContext {
+        sni: settings.server_name.clone(),
+        common_tls_context: Some(tls::CommonTlsContext::default()),
+        ..tls::UpstreamTlsContext::default()
+    };
+    core::TransportSocket {
+        name: "envoy.transport_sockets.tls".to_owned(),
+        config_type: Some(core::transport_socket::ConfigType::TypedConfig(pack_any(context))),
+    }
 }
 
 /// The endpoints of the cluster `name`, all of one weight.

@@ -24,6 +24,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         connect_timeout: Duration::from_secs(5),
         load_balancing: <_>::default(),
         endpoints: endpoints.clone(),
+        tls: None,
     };
     let profile =
         |seconds| RouteProfile { read_timeout: Duration::from_secs(seconds), ..RouteProfile::default() };

@@ -24,6 +24,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ingress_wasm::decision::{
     AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Callout, CalloutAnswer, Connection, Decision, Edit,
     ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, Reply, RequestView, Scheme, apply_edits,
+    takes_added_headers,
 };
 use ingress_wasm::policy::{State, ask_for_error_page, decide, error_page, resume, rewrite_answer};
 use ingress_wasm::router::{self, RoutingTable};
@@ -210,7 +211,15 @@ impl Decided {
         forward: Forward<'_>,
         wire: &WireRequest,
     ) -> Result<Answer, String> {
-        let Forward { edits, on_error, answer_rewrite, on_response, max_body_bytes: _, split: _ } = forward;
+        let Forward {
+            edits,
+            on_error,
+            answer_rewrite,
+            mut on_response,
+            on_success,
+            max_body_bytes: _,
+            split: _,
+        } = forward;
         let mut answer = self.proxy(view, &edits, wire)?;
         let Some(response) = &mut answer.response else { return Ok(answer) };
         if let Some(mut plan) = on_error.filter(|plan| plan.statuses.contains(&response.status)) {
@@ -221,6 +230,9 @@ impl Decided {
         }
         if let Some(plan) = &answer_rewrite {
             rewrite(response, plan);
+        }
+        if takes_added_headers(response.status) {
+            on_response.extend(on_success);
         }
         edit(response, &on_response);
         Ok(answer)

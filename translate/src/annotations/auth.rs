@@ -6,15 +6,13 @@ const BASE: Annotation = Annotation { group: Group::Auth, ..super::BASE };
 
 /// What belongs to `auth-url`: without it ingress-nginx does not read the rest.
 const EXTERNAL: Annotation = Annotation { needs: &["auth-url"], ..BASE };
-/// Why the rest of `auth-url` is not honoured either.
-const WITH_URL: Support = Support::NotSupported("the rule answers 503 because of `auth-url`");
 /// What belongs to `auth-tls-secret`.
 const CERTIFICATE: Annotation = Annotation { scope: Scope::Host, needs: &["auth-tls-secret"], ..BASE };
 
 pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-always-set-cookie",
-        support: WITH_URL,
+        support: Support::Exact,
         // Invalid, it switches auth-url off in ingress-nginx.
         protects: true,
         lost: Lost::Ignored(Severity::Note),
@@ -26,7 +24,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-cache-duration",
         value: ValueGrammar::CacheDurations,
-        support: WITH_URL,
+        support: Support::Exact,
         // Foreign characters in it switch auth-url off in ingress-nginx.
         protects: true,
         on_invalid: OnInvalid::DeniesRule,
@@ -39,7 +37,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-cache-key",
         value: ValueGrammar::Characters(&grammar::VARIABLES),
-        support: WITH_URL,
+        support: Support::Exact,
         lost: Lost::Ignored(Severity::Note),
         risk: Risk::Medium,
         summary: "Remembers answers of the authentication service under this key.",
@@ -80,7 +78,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-method",
         value: ValueGrammar::Method,
-        support: WITH_URL,
+        support: Support::Exact,
         on_invalid: OnInvalid::DeniesRule,
         protects: true,
         lost: Lost::Ignored(Severity::Note),
@@ -91,7 +89,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-proxy-set-headers",
         value: ValueGrammar::ConfigMapName,
-        support: WITH_URL,
+        support: Support::Exact,
         on_invalid: OnInvalid::DeniesRule,
         protects: true,
         lost: Lost::Ignored(Severity::Note),
@@ -117,7 +115,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-request-redirect",
         value: ValueGrammar::Url,
-        support: WITH_URL,
+        support: Support::Exact,
         // Invalid, it switches auth-url off in ingress-nginx.
         protects: true,
         lost: Lost::Ignored(Severity::Note),
@@ -129,7 +127,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-response-headers",
         value: ValueGrammar::HeaderNames,
-        support: WITH_URL,
+        support: Support::Exact,
         on_invalid: OnInvalid::DeniesRule,
         protects: true,
         lost: Lost::Ignored(Severity::Note),
@@ -169,7 +167,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-signin",
         value: ValueGrammar::UrlWithVariables,
-        support: WITH_URL,
+        support: Support::Exact,
         lost: Lost::Ignored(Severity::Note),
         risk: Risk::High,
         summary: "Where a client that the authentication service refused is redirected.",
@@ -179,7 +177,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-signin-redirect-param",
         value: ValueGrammar::Url,
-        support: WITH_URL,
+        support: Support::Exact,
         lost: Lost::Ignored(Severity::Note),
         risk: Risk::Medium,
         summary: "The query parameter of `auth-signin` that carries the original URL; `rd` unless set.",
@@ -283,7 +281,10 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-url",
         value: ValueGrammar::AuthUrl,
-        support: Support::NotSupported("no service is asked, so the rule answers 503"),
+        support: Support::Differs(
+            "the service gets no forwarded headers (X-Forwarded-Host, X-Original-URI, …) that an untrusted client made \
+             up; a host that is the proxy itself, or has variables other than $host, makes the rule answer 503",
+        ),
         on_invalid: OnInvalid::DropsIngress,
         protects: true,
         lost: Lost::Denied,
@@ -294,10 +295,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "enable-global-auth",
-        support: Support::NotSupported(
-            "`global-auth-url` of the ConfigMap is not supported either; `false` exempts the rule from the 503 that \
-             it causes",
-        ),
+        support: Support::Exact,
         lost: Lost::Ignored(Severity::Note),
         neutral: &["true", "false"],
         summary: "Whether `global-auth-url` of the ConfigMap holds for the rule; `true` unless set.",

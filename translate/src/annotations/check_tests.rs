@@ -123,7 +123,7 @@ fn diagnostics() {
             ],
         ),
         // Not supported, by gravity.
-        (&[("auth-url", "http://a.svc/ok")], &[("error[annotation-unsupported]", "no service is asked")]),
+        (&[("auth-url", "http://a.svc/ok")], &[("note[annotation-differs]", "untrusted client")]),
         (&[("canary", "true"), ("canary-weight", "10")], &[]),
         (
             &[("canary", "true"), ("auth-url", "http://a.svc/ok"), ("rewrite-target", "/")],
@@ -181,7 +181,13 @@ fn verdicts() {
         (&[], Ignored, &[], false),
         (&[("rewrite-target", "/$1"), ("mirror-target", "a")], Ignored, &[], false),
         (&[("auth-type", "basic"), ("auth-secret", "s"), ("auth-realm", "Staff")], Ignored, &[], false),
-        (&[("auth-url", "http://a.svc/ok")], Denied, &["auth-url is not supported"], false),
+        (&[("auth-url", "http://a.svc/ok")], Ignored, &[], false),
+        (
+            &[("auth-url", "http://a.svc/ok"), ("auth-always-set-cookie", "yes")],
+            Denied,
+            &["the value of auth-always-set-cookie is not valid"],
+            false,
+        ),
         (
             &[("auth-type", "form"), ("auth-secret", "s")],
             Withheld,
@@ -280,13 +286,13 @@ fn verdicts() {
 
 #[test]
 fn the_config_map_denies_unless_waived() {
-    let data = [("global-auth-url", "http://a.svc/ok")].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let data = [("enable-modsecurity", "true")].map(|(k, v)| (k.to_owned(), v.to_owned()));
     let config_map = ConfigMap { metadata: metadata(BTreeMap::new()), data: data.into() };
     let global = global_denials(&config_map);
     let cases: [(&[(&str, &str)], Effect); 4] = [
         (&[], Effect::Denied),
-        (&[("enable-global-auth", "true")], Effect::Denied),
-        (&[("enable-global-auth", "false")], Effect::Ignored),
+        (&[("enable-modsecurity", "true")], Effect::Denied),
+        (&[("enable-modsecurity", "false")], Effect::Ignored),
         (&[("canary", "true")], Effect::Denied),
     ];
     for (annotations, effect) in cases {
@@ -318,7 +324,7 @@ fn says_where_and_hides_what_may_be_secret() {
 
 #[test]
 fn reads_another_prefix() {
-    let object = ingress(&[("edge.example/auth-url", "http://a.svc/ok")]);
+    let object = ingress(&[("edge.example/enable-modsecurity", "true")]);
     assert_eq!(check_annotations(&object), []);
     assert_eq!(verdict(&object, None, &[]).effect, Effect::Ignored);
     assert_eq!(check_annotations_with(&object, Some("edge.example")).len(), 1);

@@ -1,6 +1,7 @@
 //! The options of the controller's ConfigMap: which are known, what is to be said of those that are set, and
 //! the values of those that are honoured.
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use crate::diagnostic::{Diagnostic, Severity};
@@ -135,6 +136,7 @@ fn check_option(option: &ConfigOption, value: &str) -> Option<Diagnostic> {
             let expected = option.value.description();
             let holds = match (option.name, option.support) {
                 ("proxy-real-ip-cidr", _) => "no proxy is trusted",
+                ("global-auth-url", _) => "all rules that it holds for answer 503",
                 ("custom-http-errors", _) => "such elements are passed over",
                 (name, _) if ADDRESS_LISTS.contains(&name) => "rules for which it would hold answer 503",
                 ("hide-headers" | "global-allowed-response-headers", _) => "such names are passed over",
@@ -164,7 +166,7 @@ fn check_option(option: &ConfigOption, value: &str) -> Option<Diagnostic> {
 }
 
 /// The values of the options that are honoured, with their defaults.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct GlobalSettings {
     /// `use-forwarded-headers`.
     pub use_forwarded_headers: bool,
@@ -217,6 +219,12 @@ pub struct GlobalSettings {
     pub preserve_trailing_slash: bool,
     /// `no-tls-redirect-locations`: beginnings of paths of rules.
     pub no_tls_redirect_locations: Vec<String>,
+    /// `no-auth-locations`: beginnings of paths of rules.
+    pub no_auth_locations: Vec<String>,
+    /// The `global-auth-…` options, by what follows this in their names.
+    pub global_auth: BTreeMap<String, Value>,
+    /// `global-auth-url` is set and invalid.
+    pub global_auth_broken: bool,
     /// `http-redirect-code`.
     pub http_redirect_code: u16,
     /// `relative-redirects`.
@@ -275,6 +283,9 @@ impl Default for GlobalSettings {
             force_ssl_redirect: false,
             preserve_trailing_slash: false,
             no_tls_redirect_locations: vec!["/.well-known/acme-challenge".to_owned()],
+            no_auth_locations: vec!["/.well-known/acme-challenge".to_owned()],
+            global_auth: BTreeMap::new(),
+            global_auth_broken: false,
             http_redirect_code: 308,
             relative_redirects: false,
             custom_http_errors: Vec::new(),
@@ -315,6 +326,9 @@ impl GlobalSettings {
                     if let Some(list) = settings.addresses_of(name) {
                         *list = None;
                     }
+                }
+                Err(fault) if name == "global-auth-url" && fault != InvalidValue::Empty => {
+                    settings.global_auth_broken = true;
                 }
                 Err(InvalidValue::Element(_)) => settings.set(name, header_names(text)),
                 Err(_) => {}
@@ -371,6 +385,11 @@ impl GlobalSettings {
                 let paths = list.split(',').map(str::trim).filter(|path| !path.is_empty());
                 self.no_tls_redirect_locations = paths.map(str::to_owned).collect();
             }
+            ("no-auth-locations", Value::Text(list)) => {
+                let paths =
+                    list.split(',').map(|path| path.trim_matches(' ')).filter(|path| !path.is_empty());
+                self.no_auth_locations = paths.map(str::to_owned).collect();
+            }
             ("http-redirect-code", Value::Text(code)) => {
                 self.http_redirect_code = code.parse().unwrap_or(self.http_redirect_code);
             }
@@ -387,7 +406,15 @@ impl GlobalSettings {
             ("hsts-include-subdomains", Value::Bool(on)) => self.hsts_include_subdomains = on,
             ("hsts-max-age", Value::Integer(seconds)) => self.hsts_max_age = seconds,
             ("hsts-preload", Value::Bool(on)) => self.hsts_preload = on,
-            _ => {}
+            (full, value) => {
+                let is_default =
+                    |option: &ConfigOption| option.value.parse(option.default) == Ok(value.clone());
+                if let Some(name) = full.strip_prefix("global-auth-")
+                    && !config_option(full).is_some_and(is_default)
+                {
+                    self.global_auth.insert(name.to_owned(), value);
+                }
+            }
         }
     }
 }

@@ -166,7 +166,6 @@ const PROTECTIONS: &[ConfigOption] = &[
         Note,
         "requests are not inspected; `enable-modsecurity` decides what happens",
     ),
-    guard("global-auth-url", AuthUrl, "", &[], Some("enable-global-auth"), "no service is asked"),
     lacks(
         "limit-conn-status-code",
         INTEGER,
@@ -229,23 +228,24 @@ const PROTECTIONS: &[ConfigOption] = &[
 ];
 
 const AUTH: &[ConfigOption] = &[
-    lacks("global-auth-always-set-cookie", Boolean, "false", &["false"], Note, "see `global-auth-url`"),
-    lacks("global-auth-cache-duration", CacheDurations, "200 202 401 5m", &[], Note, "see `global-auth-url`"),
-    lacks("global-auth-cache-key", Text, "", &[], Note, "see `global-auth-url`"),
-    lacks("global-auth-method", Method, "", &[], Note, "see `global-auth-url`"),
-    lacks("global-auth-request-redirect", Text, "", &[], Note, "see `global-auth-url`"),
-    lacks("global-auth-response-headers", HeaderNames, "", &[], Note, "see `global-auth-url`"),
-    lacks("global-auth-signin", UrlWithVariables, "", &[], Note, "see `global-auth-url`"),
-    lacks("global-auth-signin-redirect-param", Text, "rd", &[], Note, "see `global-auth-url`"),
-    lacks("global-auth-snippet", Snippet, "", &[], Note, "see `global-auth-url`"),
-    lacks(
-        "no-auth-locations",
-        Text,
-        "/.well-known/acme-challenge",
-        &[],
-        Warning,
-        "no path is exempt from authentication",
+    option("global-auth-always-set-cookie", Boolean, "false", Exact),
+    option("global-auth-cache-duration", CacheDurations, "200 202 401 5m", Exact),
+    option("global-auth-cache-key", Text, "", Exact),
+    option("global-auth-method", Method, "", Exact),
+    option("global-auth-request-redirect", Text, "", Exact),
+    option("global-auth-response-headers", HeaderNames, "", Exact),
+    option("global-auth-signin", UrlWithVariables, "", Exact),
+    option("global-auth-signin-redirect-param", Text, "rd", Exact),
+    lacks("global-auth-snippet", Snippet, "", &[], Warning, "the snippet is left out"),
+    option(
+        "global-auth-url",
+        AuthUrl,
+        "",
+        Differs(
+            "as `auth-url`; one that cannot be read does not switch it off: all rules answer 503 that it holds for",
+        ),
     ),
+    option("no-auth-locations", Text, "/.well-known/acme-challenge", Exact),
     lacks("proxy-ssl-location-only", Boolean, "false", &["false"], Note, "backends are not spoken to in TLS"),
 ];
 
