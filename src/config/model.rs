@@ -386,6 +386,9 @@ pub struct PolicySet {
     /// The beginning of the path that is replaced in cookies of the backend (`proxy-cookie-path`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cookie_path_rewrite: Option<Replacement>,
+    /// Requests over TLS go to the cluster whose name has this behind it (`backend-protocol: AUTO_HTTP`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_cluster_suffix: Option<String>,
     /// Name of the Envoy route that carries timeouts, retries and other settings that only a route can
     /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]

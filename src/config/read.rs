@@ -236,6 +236,7 @@ read_struct!(PolicySet {
     location_rewrite: "locationRewrite" or None,
     cookie_domain_rewrite: "cookieDomainRewrite" or None,
     cookie_path_rewrite: "cookiePathRewrite" or None,
+    tls_cluster_suffix: "tlsClusterSuffix" or None,
     route_profile: "routeProfile" or None,
 });
 

@@ -53,7 +53,9 @@ pub use template::{Template, UnknownVariable};
 
 use balance::Choice;
 
-use crate::decision::{CalloutAnswer, Decision, Edit, Forward, HASH_HEADER, Reply, RequestView};
+use crate::decision::{
+    CLUSTER_HEADER, CalloutAnswer, Decision, Edit, Forward, HASH_HEADER, Reply, RequestView, Scheme,
+};
 use crate::password::VerifiedCache;
 use crate::regex;
 use crate::router::path::{Target, parse_target};
@@ -317,6 +319,12 @@ fn decide_rule<'a>(
         balance::choose(table, balancing, cluster, &facts, &mut state.scratch);
     let mut edits = headers::request_edits(table, policies, cluster, &facts);
     edits.extend(hash.map(|hash| Edit::Set(Cow::Borrowed(HASH_HEADER), Cow::Owned(hash.to_vec()))));
+    if let Some(suffix) = &policies.tls_cluster_suffix
+        && request.connection.scheme == Scheme::Https
+    {
+        let other = [cluster.as_bytes(), suffix.as_bytes()].concat();
+        edits.push(Edit::Set(Cow::Borrowed(CLUSTER_HEADER), Cow::Owned(other)));
+    }
     if stands_in {
         error_pages::tell_stand_in(&facts, &mut edits);
     }

@@ -251,6 +251,7 @@ impl Compiler {
             location_rewrite,
             cookie_domain_rewrite,
             cookie_path_rewrite,
+            tls_cluster_suffix,
             route_profile,
         } = set;
         let rewrites = [&location_rewrite, &cookie_domain_rewrite, &cookie_path_rewrite];
@@ -344,6 +345,7 @@ impl Compiler {
             request_headers: self.headers(&format!("{at}.requestHeaders"), request_headers)?,
             response_headers: self.headers(&format!("{at}.responseHeaders"), response_headers)?,
             answer_rewrite,
+            tls_cluster_suffix: tls_cluster_suffix.map(Into::into),
             route_profile: route_profile.map(Into::into),
         })
     }

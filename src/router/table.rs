@@ -232,6 +232,8 @@ pub struct CompiledPolicies {
     pub response_headers: Box<[HeaderTemplate]>,
     /// What is replaced in headers of the backend's answer.
     pub answer_rewrite: Option<Rc<AnswerRewrite>>,
+    /// What the cluster's name has behind it for requests over TLS.
+    pub tls_cluster_suffix: Option<Box<str>>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
 }

@@ -65,10 +65,10 @@ type Read = BTreeMap<ObjectName, Result<Arc<Certificate>, Fault>>;
 
 /// Why a Secret gives no certificate.
 #[derive(Debug, Clone)]
-struct Fault {
+pub(crate) struct Fault {
     code: &'static str,
-    what: String,
-    remedy: &'static str,
+    pub(crate) what: String,
+    pub(crate) remedy: &'static str,
 }
 
 /// The certificates of these Ingresses, which come in order of age. Hosts that are not in it have that of
@@ -179,7 +179,7 @@ fn unused_hosts(ingress: &Ingress, report: &mut Report) {
 }
 
 /// Reads `tls.crt` and `tls.key`; the type of the Secret does not matter, as in ingress-nginx.
-fn read_secret(snapshot: &Snapshot, name: &ObjectName) -> Result<Arc<Certificate>, Fault> {
+pub(crate) fn read_secret(snapshot: &Snapshot, name: &ObjectName) -> Result<Arc<Certificate>, Fault> {
     let fault = |code, what: String, remedy| Fault { code, what, remedy };
     let Some(secret) = snapshot.secrets.get(name) else {
         let what = format!("Secret {name} does not exist");

@@ -6,6 +6,7 @@
 
 mod access;
 pub mod annotations;
+pub mod backend_protocol;
 mod backends;
 mod canaries;
 pub mod certificates;

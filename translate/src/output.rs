@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ingress_wasm::config::PluginConfig;
 
+use crate::backend_protocol::Transports;
 use crate::certificates::{Certificate, Certificates};
 use crate::client_certificates::ClientAuthorities;
 use crate::diagnostic::Diagnostic;
@@ -90,6 +91,8 @@ pub struct Translation {
     pub config: PluginConfig,
     /// The clusters that `config` names, by name.
     pub clusters: BTreeMap<String, Cluster>,
+    /// How clusters are spoken to that are not by HTTP/1.1 in plain text, by name.
+    pub transports: Transports,
     /// The route profiles that `config` names, by name. The default route is not among them.
     pub route_profiles: BTreeMap<String, RouteProfile>,
     /// The settings of the default route.
@@ -106,6 +109,35 @@ pub struct Translation {
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that are not served as they stand, for which an earlier version should go on serving.
     pub rejected: Vec<ObjectRef>,
+}
+
+impl Translation {
+    /// Whether the two differ at most in what is said of the objects.
+    pub fn serves_like(&self, other: &Translation) -> bool {
+        // Named one by one, so that a field that is added has to be thought of.
+        let Translation {
+            config,
+            clusters,
+            transports,
+            route_profiles,
+            default_profile,
+            certificates,
+            default_certificate,
+            client_authorities,
+            tls,
+            diagnostics: _,
+            rejected: _,
+        } = self;
+        *config == other.config
+            && *clusters == other.clusters
+            && *transports == other.transports
+            && *route_profiles == other.route_profiles
+            && *default_profile == other.default_profile
+            && *certificates == other.certificates
+            && *default_certificate == other.default_certificate
+            && *client_authorities == other.client_authorities
+            && *tls == other.tls
+    }
 }
 
 /// A group of endpoints with settings.

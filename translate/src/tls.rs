@@ -125,20 +125,27 @@ fn protocols(map: &ConfigMap, names: &[String], settings: &mut TlsSettings, repo
     }
 }
 
-fn ciphers(map: &ConfigMap, text: &str, settings: &mut TlsSettings, report: &mut Report) {
-    let mut unknown = Vec::new();
+/// The ciphers of a list in OpenSSL's form that BoringSSL has, and those of its names that it has not.
+pub(crate) fn known_ciphers(text: &str) -> (Vec<&'static str>, Vec<&str>) {
+    let (mut ciphers, mut unknown): (Vec<&'static str>, Vec<&str>) = Default::default();
     for name in text.split([':', ',', ' ', '\n']).filter(|name| !name.is_empty()) {
         let excluded = name.strip_prefix(['!', '-']);
         let known = CIPHERS.iter().find(|known| **known == excluded.unwrap_or(name));
         match (known, excluded) {
-            (Some(known), None) if !settings.ciphers.contains(known) => settings.ciphers.push(known),
-            (Some(known), Some(_)) => settings.ciphers.retain(|cipher| cipher != known),
+            (Some(known), None) if !ciphers.contains(known) => ciphers.push(known),
+            (Some(known), Some(_)) => ciphers.retain(|cipher| cipher != known),
             // Families that are ruled out are in no list here; those of version 1.3 are always on.
             (Some(_), None) | (None, Some(_)) => {}
             (None, None) if name.starts_with("TLS_") => {}
             (None, None) => unknown.push(name),
         }
     }
+    (ciphers, unknown)
+}
+
+fn ciphers(map: &ConfigMap, text: &str, settings: &mut TlsSettings, report: &mut Report) {
+    let (known, unknown) = known_ciphers(text);
+    settings.ciphers = known;
     if unknown.is_empty() {
         return;
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use ingress_wasm::config::{PluginConfig, PolicySet, SCHEMA_VERSION};
 
 use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verdict};
+use crate::backend_protocol::Protocols;
 use crate::backends::Backends;
 use crate::canaries::divide;
 use crate::certificates::{certificates, default_certificate};
@@ -28,6 +29,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let defaults = global::read(snapshot, options, &mut report);
     let mut policies = Policies::default();
     let mut hosts = Hosts::default();
+    let mut protocols = Protocols::new(snapshot, options);
     let served = served(snapshot, options, &mut report);
     let any_tls = served.iter().any(|ingress| !ingress.tls.is_empty());
     let mut on_tls = Vec::with_capacity(served.len());
@@ -60,13 +62,17 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     // Of a canary nothing counts but what it says of its Service.
     for admitted in admitted.iter().filter(|admitted| !admitted.is_canary()) {
         let Admitted { ingress, annotations, denied, withheld } = admitted;
+        let protocol = match withheld {
+            None => protocols.read(snapshot, ingress, annotations, &mut report),
+            Some(_) => Ok(()),
+        };
         let stand_in = error_pages::stand_in(ingress, annotations, &mut backends, &mut report);
         let context = Context {
             snapshot,
             defaults: &defaults,
             ingress,
             annotations,
-            denied: denied.clone(),
+            denied: denied.clone().or(protocol.err()),
             certificates: any_tls,
             stand_in: stand_in.as_deref(),
         };
@@ -109,7 +115,8 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         balancing,
         hosts,
     };
-    let clusters = backends.finish(&config.hosts, &config.policies, &config.balancing);
+    let mut clusters = backends.finish(&config.hosts, &config.policies, &config.balancing);
+    let transports = protocols.apply(&mut config, &mut clusters, options.cluster_naming);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);
@@ -118,6 +125,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     Translation {
         config,
         clusters,
+        transports,
         route_profiles,
         default_profile: defaults.profile,
         certificates,

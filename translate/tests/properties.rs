@@ -65,6 +65,7 @@ fn comparable(translation: &Translation) -> (String, String) {
     let Translation {
         config,
         clusters,
+        transports,
         route_profiles,
         default_profile,
         certificates,
@@ -75,7 +76,7 @@ fn comparable(translation: &Translation) -> (String, String) {
         rejected,
     } = translation;
     let rest = format!(
-        "{clusters:?} {route_profiles:?} {default_profile:?} {certificates:?} {default_certificate:?} \
+        "{clusters:?} {transports:?} {route_profiles:?} {default_profile:?} {certificates:?} {default_certificate:?} \
          {client_authorities:?} {tls:?} {diagnostics:?} {rejected:?}"
     );
     (serde_json::to_string(config).expect("JSON"), rest)

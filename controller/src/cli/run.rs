@@ -215,16 +215,7 @@ impl Site {
         let files = changes.read.len() + changes.removed.len();
         self.catalog.apply(changes);
         let translation = self.translate().await?;
-        let unchanged = |a: &Translation, b: &Translation| {
-            a.config == b.config
-                && a.clusters == b.clusters
-                && a.route_profiles == b.route_profiles
-                && a.default_profile == b.default_profile
-                && a.certificates == b.certificates
-                && a.default_certificate == b.default_certificate
-                && a.tls == b.tls
-        };
-        if unchanged(&translation, &served) {
+        if translation.serves_like(&served) {
             say(&format!("unchanged generation={} files={files}", served.config.generation))?;
             return Ok(served);
         }

@@ -8,6 +8,7 @@ use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3::Secret;
 use ingress_wasm_translate::output::Translation;
 use prost::{Message, Name};
 
+use super::backend_tls::{SecretSource, backend_secrets};
 use super::clusters::{Discovery, cluster, xds_cluster};
 use super::connection_manager::Source;
 use super::json::{ToJsonError, to_json};
@@ -142,13 +143,21 @@ pub fn static_bootstrap(
         secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
         secrets.extend(all_authorities(translation));
     }
+    for (name, secret) in backend_secrets(translation) {
+        if !secrets.iter().any(|held| held.name == name) {
+            secrets.push(secret);
+        }
+    }
     readable(&bootstrap::Bootstrap {
         static_resources: Some(bootstrap::bootstrap::StaticResources {
             listeners,
             clusters: translation
                 .clusters
                 .iter()
-                .map(|(name, settings)| cluster(name, settings, Discovery::Inline))
+                .map(|(name, settings)| {
+                    let transport = translation.transports.get(name);
+                    cluster(name, settings, transport, Discovery::Inline, SecretSource::Bootstrap)
+                })
                 .collect(),
             secrets,
         }),

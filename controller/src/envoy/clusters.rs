@@ -4,8 +4,10 @@
 
 use std::time::Duration;
 
+use ingress_wasm_translate::backend_protocol::Transport;
 use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints, LoadBalancing, UpstreamTls};
 
+use super::backend_tls::{SecretSource, backend_tls};
 use super::pb::{
     Any, ads, boolean, cluster, core, duration, endpoint, hcm, number, pack_any, seconds, tcp, tls,
     upstream_http,
@@ -32,7 +34,13 @@ pub(super) enum Discovery {
 }
 
 /// A cluster of a translation.
-pub(super) fn cluster(name: &str, settings: &Cluster, discovery: Discovery) -> cluster::Cluster {
+pub(super) fn cluster(
+    name: &str,
+    settings: &Cluster,
+    transport: Option<&Transport>,
+    discovery: Discovery,
+    secrets: SecretSource,
+) -> cluster::Cluster {
     use cluster::cluster::{
         ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
     };
@@ -48,15 +56,20 @@ pub(super) fn cluster(name: &str, settings: &Cluster, discovery: Discovery) -> c
         }
         .into(),
         circuit_breakers: Some(without_limits()),
-        transport_socket: settings.tls.as_ref().map(speaks_tls),
         typed_extension_protocol_options: [(
             "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
-            http_1(match settings.load_balancing {
-                LoadBalancing::Hash => without_hash(),
-                LoadBalancing::RoundRobin | LoadBalancing::LeastRequest => Vec::new(),
-            }),
+            http(
+                transport.is_some_and(|transport| transport.http2),
+                match settings.load_balancing {
+                    LoadBalancing::Hash => without_hash(),
+                    LoadBalancing::RoundRobin | LoadBalancing::LeastRequest => Vec::new(),
+                },
+            ),
         )]
         .into(),
+        transport_socket: transport
+            .and_then(|transport| Some(backend_tls(transport.tls.as_deref()?, transport.http2, secrets)))
+            .or_else(|| settings.tls.as_ref().map(speaks_tls)),
         ..cluster::Cluster::default()
     };
     let (kind, assignment) = match &settings.endpoints {
@@ -130,20 +143,26 @@ fn without_limits() -> cluster::CircuitBreakers {
     }
 }
 
-/// HTTP/1.1 towards backends, as nginx speaks it.
-fn http_1(http_filters: Vec<hcm::HttpFilter>) -> Any {
+/// HTTP/1.1 towards backends, as nginx speaks it, or HTTP/2.
+fn http(http2: bool, http_filters: Vec<hcm::HttpFilter>) -> Any {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
-    let http_1 =
-        core::Http1ProtocolOptions { enable_trailers: true, ..core::Http1ProtocolOptions::default() };
+    let protocol = if http2 {
+        ProtocolConfig::Http2ProtocolOptions(core::Http2ProtocolOptions::default())
+    } else {
+        ProtocolConfig::HttpProtocolOptions(core::Http1ProtocolOptions {
+            enable_trailers: true,
+            ..core::Http1ProtocolOptions::default()
+        })
+    };
     pack_any(upstream_http::HttpProtocolOptions {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             idle_timeout: duration(KEEP_ALIVE),
             ..core::HttpProtocolOptions::default()
         }),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {
-            protocol_config: Some(ProtocolConfig::HttpProtocolOptions(http_1)),
+            protocol_config: Some(protocol),
         })),
         http_filters,
         ..upstream_http::HttpProtocolOptions::default()

@@ -4,6 +4,7 @@
 //! how a request is matched.
 
 mod access_log;
+mod backend_tls;
 mod bootstrap;
 mod clusters;
 mod connection_manager;

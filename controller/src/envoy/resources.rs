@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ingress_wasm_translate::backend_protocol::Transport;
 use ingress_wasm_translate::output::{Cluster, Endpoints, RouteProfile, Translation};
 
+use super::backend_tls::{SecretSource, backend_secrets};
 use super::clusters::{Discovery, assignment, cluster};
 use super::connection_manager::Source;
 use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
@@ -58,6 +60,7 @@ struct Routes {
 #[derive(Debug)]
 struct Encoded {
     settings: Cluster,
+    transport: Option<Transport>,
     cluster: Arc<Resource>,
     /// None where the cluster finds its endpoints by itself.
     endpoints: Option<Arc<Resource>>,
@@ -102,11 +105,15 @@ impl ResourceBuilder {
             set.insert(ResourceType::Listener, https.listener(translation));
             self.certificates(translation, &mut set);
         }
+        // One that a host is served with as well is the same resource.
+        for (name, secret) in backend_secrets(translation) {
+            set.insert(ResourceType::Secret, Arc::new(Resource::new(name, pack_any(secret))));
+        }
         set.insert(ResourceType::Extension, Arc::new(self.filter(&configuration)));
         set.insert(ResourceType::Route, self.routes(translation));
         self.clusters.retain(|name, _| translation.clusters.contains_key(name));
         for (name, settings) in &translation.clusters {
-            let encoded = self.cluster(name, settings);
+            let encoded = self.cluster(name, settings, translation.transports.get(name));
             set.insert(ResourceType::Cluster, Arc::clone(&encoded.cluster));
             if let Some(endpoints) = &encoded.endpoints {
                 set.insert(ResourceType::Endpoints, Arc::clone(endpoints));
@@ -168,7 +175,7 @@ impl ResourceBuilder {
         resource
     }
 
-    fn cluster(&mut self, name: &str, settings: &Cluster) -> &Encoded {
+    fn cluster(&mut self, name: &str, settings: &Cluster, transport: Option<&Transport>) -> &Encoded {
         let encode = || {
             let endpoints = match &settings.endpoints {
                 Endpoints::Addresses(addresses) => {
@@ -176,13 +183,19 @@ impl ResourceBuilder {
                 }
                 Endpoints::Name(_) => None,
             };
-            let message = pack_any(cluster(name, settings, Discovery::Eds));
-            Encoded { settings: settings.clone(), cluster: Arc::new(Resource::new(name, message)), endpoints }
+            let message = pack_any(cluster(name, settings, transport, Discovery::Eds, SecretSource::Server));
+            let transport = transport.cloned();
+            Encoded {
+                settings: settings.clone(),
+                transport,
+                cluster: Arc::new(Resource::new(name, message)),
+                endpoints,
+            }
         };
         let entry = self.clusters.entry(name.to_owned());
         entry
             .and_modify(|held| {
-                if held.settings != *settings {
+                if held.settings != *settings || held.transport.as_ref() != transport {
                     *held = encode()
                 }
             })

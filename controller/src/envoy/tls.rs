@@ -374,7 +374,8 @@ fn server_tls(settings: &TlsSettings, chain: &Chain, from_server: bool) -> core:
     }
 }
 
-fn version(version: TlsVersion) -> tls::tls_parameters::TlsProtocol {
+/// A version as Envoy names it.
+pub(super) fn version(version: TlsVersion) -> tls::tls_parameters::TlsProtocol {
     use tls::tls_parameters::TlsProtocol;
     match version {
         TlsVersion::V1_0 => TlsProtocol::TlSv10,

@@ -280,7 +280,13 @@ impl Decided {
             .into_iter()
             .map(|(name, value)| (name.into_owned(), value.to_vec()))
             .collect();
-        let Some(address) = self.address(&value_of(&lines, CLUSTER_HEADER))? else {
+        let cluster = value_of(&lines, CLUSTER_HEADER);
+        if self.translation.transports.contains_key(&cluster) {
+            // The echo backends speak plain HTTP/1.1.
+            let response = Response { status: 502, headers: Vec::new(), body: Vec::new() };
+            return Ok(Answer { response: Some(response), ..Answer::default() });
+        }
+        let Some(address) = self.address(&cluster)? else {
             let response = Response { status: 503, headers: Vec::new(), body: Vec::new() };
             return Ok(Answer { response: Some(response), ..Answer::default() });
         };

@@ -36,8 +36,9 @@ fn honoured_options() {
         .filter(|option| matches!(option.support, Support::Exact | Support::Differs(_)))
         .map(|option| option.name)
         .collect();
-    // Read by `tls`, where their tests are.
-    let of_tls = ["ssl-ciphers", "ssl-protocols", "ssl-reject-handshake", "use-http2"];
+    // Read by `tls` and `backend_protocol`, where their tests are.
+    let of_tls =
+        ["proxy-ssl-location-only", "ssl-ciphers", "ssl-protocols", "ssl-reject-handshake", "use-http2"];
     let (read_there, honoured): (Vec<&str>, Vec<&str>) =
         honoured.into_iter().partition(|name| of_tls.contains(name));
     assert_eq!(read_there, of_tls);

@@ -246,7 +246,7 @@ const AUTH: &[ConfigOption] = &[
         ),
     ),
     option("no-auth-locations", Text, "/.well-known/acme-challenge", Exact),
-    lacks("proxy-ssl-location-only", Boolean, "false", &["false"], Note, "backends are not spoken to in TLS"),
+    option("proxy-ssl-location-only", Boolean, "false", Exact),
 ];
 
 const REDIRECTS_AND_ERRORS: &[ConfigOption] = &[

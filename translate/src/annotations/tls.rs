@@ -7,7 +7,7 @@ const BASE: Annotation = Annotation { group: Group::Tls, ..super::BASE };
 /// What belongs to `proxy-ssl-secret`: without it ingress-nginx does not read the rest.
 const BACKEND: Annotation = Annotation {
     scope: Scope::Host,
-    support: Support::NotSupported("backends are not spoken to in TLS"),
+    support: Support::Exact,
     lost: Lost::Ignored(Severity::Note),
     needs: &["proxy-ssl-secret"],
     ..BASE
@@ -17,6 +17,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-ssl-ciphers",
         value: ValueGrammar::Characters(&grammar::CIPHERS),
+        support: Support::Differs(
+            "the ciphers named are taken, those that BoringSSL lacks are left out; of families such as `HIGH` none is known",
+        ),
         risk: Risk::Medium,
         summary: "Ciphers for TLS with the backend.",
         example: "HIGH:!aNULL",
@@ -25,6 +28,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-ssl-name",
         value: ValueGrammar::HostName,
+        support: Support::Differs("a host name without variables; the rule answers 503 otherwise"),
         risk: Risk::High,
         summary: "The name that the backend's certificate must have, and that is sent as SNI.",
         example: "backend.internal",
@@ -40,8 +44,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-ssl-secret",
         value: ValueGrammar::SecretName { namespace_required: true },
-        support: Support::NotSupported(
-            "backends are not spoken to in TLS; a rule whose `backend-protocol` asks for it answers 503",
+        support: Support::Differs(
+            "it holds for GRPCS as well, and a key pair is shown to backends without a `ca.crt` beside it too; a \
+             Secret without `ca.crt` is denied where `proxy-ssl-verify` is on",
         ),
         on_invalid: OnInvalid::DeniesRule,
         lost: Lost::Ignored(Severity::Warning),
@@ -62,6 +67,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-ssl-verify",
         value: ValueGrammar::ON_OFF,
+        support: Support::Differs(
+            "the name has to be among the alternative names: a common name does not count",
+        ),
         summary: "Whether the backend's certificate is checked; `off` unless set.",
         example: "on",
         ..BACKEND

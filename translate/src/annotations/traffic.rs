@@ -79,10 +79,11 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "backend-protocol",
         value: ValueGrammar::any_case(&["HTTP", "HTTPS", "GRPC", "GRPCS", "AUTO_HTTP", "FCGI"]),
-        support: Support::NotSupported(
-            "only HTTP is spoken; a rule that asks for another protocol answers 503, so that nothing meant for TLS \
-             travels in the clear",
+        support: Support::Differs(
+            "FCGI is not spoken, such a rule answers 503; what Envoy itself answers to a gRPC request is a gRPC status \
+             with the HTTP status 200, where nginx sends a page",
         ),
+        refused: &["FCGI"],
         // An invalid value means HTTP, which is what ingress-nginx then speaks.
         protects: true,
         safe_if_invalid: true,
