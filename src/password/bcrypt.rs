@@ -32,6 +32,11 @@ pub(super) struct Bcrypt {
 }
 
 impl Bcrypt {
+    /// The binary logarithm of the number of rounds.
+    pub fn cost(&self) -> u32 {
+        self.cost
+    }
+
     /// Parses what stands after the marker: two digits of cost, `$`, 22 characters of salt, 31 of digest.
     pub fn parse(text: &str) -> Result<Self, InvalidPasswordHash> {
         const MALFORMED: InvalidPasswordHash = InvalidPasswordHash::Malformed(Format::Bcrypt);

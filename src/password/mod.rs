@@ -5,6 +5,7 @@
 //! in. Runs inside a worker of the proxy, where nothing may panic and no hash may take seconds.
 
 mod bcrypt;
+mod budget;
 mod cache;
 mod des_crypt;
 mod encoding;
@@ -21,6 +22,7 @@ use sha1::{Digest as _, Sha1};
 use subtle::ConstantTimeEq as _;
 
 use bcrypt::Bcrypt;
+pub use budget::{HashBudget, Postponed};
 pub use cache::VerifiedCache;
 use des_crypt::DesCrypt;
 use md5_crypt::Md5Crypt;
@@ -177,6 +179,17 @@ impl PasswordHash {
     /// the caller should remember verified passwords, see [`VerifiedCache`].
     pub fn is_slow(&self) -> bool {
         !matches!(self.0, Hash::Plain(_) | Hash::Sha1 { .. })
+    }
+
+    /// About how long verifying takes inside the proxy, in microseconds.
+    pub fn work_us(&self) -> u64 {
+        match &self.0 {
+            Hash::Plain(_) | Hash::Sha1 { .. } => 1,
+            Hash::Md5Crypt(_) => 1_000,
+            Hash::ShaCrypt(hash) => u64::from(hash.rounds()).saturating_mul(3) / 2,
+            Hash::Bcrypt(hash) => 70_u64.saturating_mul(1_u64.checked_shl(hash.cost()).unwrap_or(u64::MAX)),
+            Hash::Des(_) => 500,
+        }
     }
 
     /// Its format.

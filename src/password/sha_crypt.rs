@@ -67,6 +67,11 @@ pub(super) struct ShaCrypt {
 }
 
 impl ShaCrypt {
+    /// How often it iterates.
+    pub fn rounds(&self) -> u32 {
+        self.rounds
+    }
+
     /// Parses what stands after the marker: `rounds=N$` or nothing, at most 16 bytes of salt, `$`, the digest.
     pub fn parse(text: &str, format: Format) -> Result<Self, InvalidPasswordHash> {
         let malformed = InvalidPasswordHash::Malformed(format);

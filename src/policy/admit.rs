@@ -32,7 +32,7 @@ pub fn admit<'a>(
         satisfy.hear(|| access::check_address(addresses, &facts.client));
     }
     if let Some(auth) = &policies.basic_auth {
-        satisfy.hear(|| basic_auth::check(auth, facts.request, &mut state.verified));
+        satisfy.hear(|| basic_auth::check(auth, facts, &mut state.passwords));
     }
     if let Some(auth) = &policies.external_auth {
         // Even where nobody has to be asked, no client says what the service would.

@@ -220,7 +220,9 @@ impl ExternalAuthCheck {
             let told_by_client = !forwarded && name.starts_with(b"x-forwarded-");
             let condition = self.cache.is_some() && CONDITIONS.contains(name);
             let private = PRIVATE_HEADERS.iter().any(|private| private.as_bytes() == *name);
-            if (told_by_client || condition || private || NOT_SENT.contains(name) || name.starts_with(b":"))
+            // Those that are set below keep their places.
+            let pseudo = name.starts_with(b":") && ![&b":method"[..], b":path", b":authority"].contains(name);
+            if (told_by_client || condition || private || pseudo || NOT_SENT.contains(name))
                 && let Ok(name) = std::str::from_utf8(name)
             {
                 edits.push(Edit::Remove(Cow::Borrowed(name)));
@@ -365,3 +367,7 @@ pub fn may_be_taken(name: &str) -> bool {
             None => lower == *never,
         })
 }
+
+#[cfg(test)]
+#[path = "external_auth_tests.rs"]
+mod tests;

@@ -56,7 +56,6 @@ use balance::Choice;
 use crate::decision::{
     CLUSTER_HEADER, CalloutAnswer, Decision, Edit, Forward, HASH_HEADER, Reply, RequestView, Scheme,
 };
-use crate::password::VerifiedCache;
 use crate::regex;
 use crate::router::path::{Target, parse_target};
 use crate::router::{
@@ -68,7 +67,7 @@ use crate::router::{
 pub struct State {
     scratch: Scratch,
     expressions: regex::Scratch,
-    verified: VerifiedCache,
+    passwords: basic_auth::Passwords,
     answers: AnswerCache,
     rule: u32,
 }
@@ -79,7 +78,7 @@ impl State {
         State {
             scratch: Scratch::default(),
             expressions: <_>::default(),
-            verified: VerifiedCache::new(key),
+            passwords: basic_auth::Passwords::new(key),
             answers: AnswerCache::new(key),
             rule: 0,
         }
