@@ -72,6 +72,13 @@ pub struct Global {
     /// dropped, since many applications cannot tell them from names with a hyphen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub underscores_in_headers: bool,
+    /// Longest request line and longest header line in bytes, line ends included (ConfigMap
+    /// `large-client-header-buffers`, its second part); 414 and 400 beyond. Absent: 8192.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_line_bytes: Option<u32>,
+    /// How many times `headerLineBytes` all lines may come to, and 1024 more; 400 beyond. Absent: 4.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header_buffers: Option<u32>,
     /// Status of redirects to HTTPS and of `Host.redirect_to` (ConfigMap `http-redirect-code`), 300 to 308. Absent: 308.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub redirect_status: Option<u16>,

@@ -174,6 +174,8 @@ read_struct!(Global {
     underscores_in_headers: "underscoresInHeaders" or false,
     redirect_status: "redirectStatus" or None,
     hsts: "hsts" or None,
+    header_line_bytes: "headerLineBytes" or None,
+    header_buffers: "headerBuffers" or None,
     statistics: "statistics" or false,
     log_fields: "logFields" or false,
 });

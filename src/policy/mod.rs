@@ -24,6 +24,7 @@ mod redirect;
 mod reply;
 mod rewrite;
 mod satisfy;
+mod sizes;
 mod template;
 
 #[cfg(test)]
@@ -149,31 +150,24 @@ fn decide_with<'a>(
 ) -> Decision<'a> {
     state.rule = 0;
     let client = table.client.resolve(request);
+    let unread = |client| Facts {
+        request,
+        path: Cow::Borrowed(b"/"),
+        query: None,
+        client,
+        selected: None,
+        certificate: None,
+        is_error_page: false,
+        answer: service,
+    };
+    if let Some(reply) = sizes::check(table.header_buffers, request) {
+        return answer(table, &unread(client), None, reply);
+    }
     if request.header(":authority").is_some_and(|host| !router::is_valid_host(host)) {
-        let facts = Facts {
-            request,
-            path: Cow::Borrowed(b"/"),
-            query: None,
-            client,
-            selected: None,
-            certificate: None,
-            is_error_page: false,
-            answer: service,
-        };
-        return answer(table, &facts, None, page(400, "invalid_host"));
+        return answer(table, &unread(client), None, page(400, "invalid_host"));
     }
     let Ok(Target { path, query }) = parse_target(request.target()) else {
-        let facts = Facts {
-            request,
-            path: Cow::Borrowed(b"/"),
-            query: None,
-            client,
-            selected: None,
-            certificate: None,
-            is_error_page: false,
-            answer: service,
-        };
-        return answer(table, &facts, None, page(400, "invalid_path"));
+        return answer(table, &unread(client), None, page(400, "invalid_path"));
     };
     if let Some(block) = &table.block
         && access::is_blocked(block, request, &mut state.expressions)

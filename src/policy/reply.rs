@@ -62,6 +62,7 @@ fn reason(status: u16) -> &'static str {
         405 => "Not Allowed",
         408 => "Request Time-out",
         413 => "Request Entity Too Large",
+        414 => "Request-URI Too Large",
         421 => "Misdirected Request",
         429 => "Too Many Requests",
         500 => "Internal Server Error",

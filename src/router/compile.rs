@@ -10,7 +10,7 @@ use super::hosts::{Hosts, InvalidHost};
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
     CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule,
-    Fault, HeaderPattern, RoutingTable,
+    Fault, HeaderBuffers, HeaderPattern, RoutingTable,
 };
 use crate::config::{
     Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
@@ -81,6 +81,8 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         connection_header,
         forwarded,
         block,
+        header_line_bytes,
+        header_buffers,
         request_headers,
         response_headers,
         underscores_in_headers,
@@ -103,6 +105,10 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         underscores_in_headers,
         client,
         block: block.map(compile_block).transpose()?,
+        header_buffers: HeaderBuffers {
+            count: header_buffers.unwrap_or(4) as usize,
+            bytes: header_line_bytes.unwrap_or(8192) as usize,
+        },
         request_headers,
         response_headers,
         redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,

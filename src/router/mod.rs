@@ -27,5 +27,5 @@ pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, can
 pub use table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
     CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule,
-    Fault, HeaderPattern, RoutingTable,
+    Fault, HeaderBuffers, HeaderPattern, RoutingTable,
 };

@@ -27,6 +27,8 @@ pub struct RoutingTable {
     pub client: ClientAddress,
     /// Whom the headers of a request keep out.
     pub block: Option<CompiledBlock>,
+    /// How large the headers of a request may be.
+    pub header_buffers: HeaderBuffers,
     /// Edits to each request.
     pub request_headers: Box<[HeaderTemplate]>,
     /// Edits to each answer.
@@ -72,6 +74,15 @@ impl RoutingTable {
     pub fn has_certificate(&self, authority: &[u8]) -> bool {
         self.certificates.find(authority).is_some()
     }
+}
+
+/// How large the headers of a request may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeaderBuffers {
+    /// How many buffers all lines may fill.
+    pub count: usize,
+    /// Size of a buffer in bytes, and so of a line.
+    pub bytes: usize,
 }
 
 /// A part that cannot be honoured.

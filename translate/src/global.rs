@@ -7,7 +7,7 @@ use ingress_wasm::config::{Forwarded, Global, HeaderEdit, TlsRedirect};
 use ingress_wasm::policy::HeaderTemplate;
 
 use crate::access::{self, AddressDefaults};
-use crate::annotations::{GlobalDenial, GlobalSettings, Value, check_config_map, global_denials};
+use crate::annotations::{GlobalDenial, GlobalSettings, Value, check_config_map, global_denials, parse_size};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ConfigMap, ObjectName, ObjectRef, Snapshot};
 use crate::output::{LoadBalancing, Options, RouteProfile};
@@ -78,6 +78,14 @@ pub fn read(snapshot: &Snapshot, options: &Options, report: &mut Report) -> Defa
     let request_headers = named("proxy-set-headers", &settings.proxy_set_headers);
     let added = named("add-headers", &settings.add_headers);
     let mut denials = global_denials(map);
+    if header_buffers(&settings.large_client_header_buffers).is_none() {
+        let consequence = "a number and a size are needed: it is ignored and the default holds";
+        let diagnostic = Diagnostic::warning("option-invalid", consequence)
+            .object(reference(map), map.metadata.source.clone())
+            .field("data[\"large-client-header-buffers\"]", &settings.large_client_header_buffers)
+            .remedy("write how many buffers there are and how large they are, for example `4 16k`");
+        report.add(diagnostic);
+    }
     let block = access::block(map, &settings, &mut denials, report);
     let mut defaults = defaults(settings, options);
     defaults.global.block = block;
@@ -103,6 +111,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         append: trust_headers && settings.compute_full_forwarded_for,
     };
     let hidden = settings.hide_headers.into_iter().map(|name| HeaderEdit::Remove { name });
+    let buffers = header_buffers(&settings.large_client_header_buffers);
     let global = Global {
         connection_header: options.connection_header,
         statistics: options.statistics,
@@ -110,6 +119,8 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         forwarded,
         response_headers: hidden.filter(|edit| HeaderTemplate::compile(edit.clone()).is_ok()).collect(),
         underscores_in_headers: settings.enable_underscores_in_headers,
+        header_buffers: buffers.map(|(count, _)| count).filter(|count| *count != 4),
+        header_line_bytes: buffers.map(|(_, size)| size).filter(|size| *size != 8192),
         redirect_status: (settings.http_redirect_code != 308).then_some(settings.http_redirect_code),
         hsts,
         ..Global::default()
@@ -155,6 +166,14 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         keep_backend_errors: settings.disable_proxy_intercept_errors,
         denials: Vec::new(),
     }
+}
+
+/// The two parts of `large-client-header-buffers`: how many, and how large in bytes.
+fn header_buffers(text: &str) -> Option<(u32, u32)> {
+    let mut words = text.split_ascii_whitespace();
+    let (count, size) = (words.next()?.parse().ok()?, parse_size(words.next()?)?);
+    let size = u32::try_from(size).ok()?;
+    (words.next().is_none() && count > 0 && size > 0).then_some((count, size))
 }
 
 /// The value of Strict-Transport-Security (RFC 6797), if it is to be sent.

@@ -106,7 +106,7 @@ pub(super) fn connection_manager(
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             // nginx `keepalive_timeout` of ingress-nginx; probes keep their connections.
             idle_timeout: seconds(if kind == Kind::Probe { 0 } else { 75 }),
-            // nginx limits the size of a request's headers, not their number.
+            // nginx limits the size of a request's headers, not their number; so does the filter.
             max_headers_count: number(1000),
             headers_with_underscores_action: core::http_protocol_options::HeadersWithUnderscoresAction::Allow
                 .into(),
@@ -128,6 +128,8 @@ pub(super) fn connection_manager(
             initial_connection_window_size: number(1024 * 1024),
             ..core::Http2ProtocolOptions::default()
         }),
+        // As much as the filter is to judge by `large-client-header-buffers`; Envoy's own limit is 60.
+        max_request_headers_kb: number(128),
         // For what happens before a route is chosen: nginx `client_header_timeout`, `client_body_timeout`.
         stream_idle_timeout: seconds(idle),
         request_headers_timeout: seconds(idle),

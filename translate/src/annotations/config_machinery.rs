@@ -31,7 +31,12 @@ pub(super) const CONNECTIONS: &[ConfigOption] = &[
     lacks("client-body-timeout", Seconds, "60", &["60"], Note, LISTENER),
     lacks("client-header-timeout", Seconds, "60", &["60"], Note, LISTENER),
     lacks("http2-max-concurrent-streams", COUNT, "128", &["128"], Note, LISTENER),
-    lacks("large-client-header-buffers", Text, "4 8k", &["4 8k"], Note, LISTENER),
+    option(
+        "large-client-header-buffers",
+        Text,
+        "4 8k",
+        Support::Differs("the headers of a request may come to 128 kB in all at most"),
+    ),
     idle("client-header-buffer-size", Size, "1k"),
     option("http2-max-field-size", Text, "", NoEffect("ingress-nginx has replaced it with another option")),
     option("http2-max-header-size", Text, "", NoEffect("ingress-nginx has replaced it with another option")),

@@ -209,6 +209,8 @@ pub struct GlobalSettings {
     pub proxy_next_upstream_tries: i64,
     /// `retry-non-idempotent`.
     pub retry_non_idempotent: bool,
+    /// `large-client-header-buffers`, as written.
+    pub large_client_header_buffers: String,
     /// `global-allowed-response-headers`.
     pub global_allowed_response_headers: Vec<String>,
     /// `ssl-redirect`.
@@ -278,6 +280,7 @@ impl Default for GlobalSettings {
             proxy_next_upstream: vec!["error".to_owned(), "timeout".to_owned()],
             proxy_next_upstream_tries: 3,
             retry_non_idempotent: false,
+            large_client_header_buffers: "4 8k".to_owned(),
             global_allowed_response_headers: Vec::new(),
             ssl_redirect: true,
             force_ssl_redirect: false,
@@ -375,6 +378,7 @@ impl GlobalSettings {
             ("proxy-next-upstream", Value::List(words)) => self.proxy_next_upstream = words,
             ("proxy-next-upstream-tries", Value::Integer(tries)) => self.proxy_next_upstream_tries = tries,
             ("retry-non-idempotent", Value::Bool(on)) => self.retry_non_idempotent = on,
+            ("large-client-header-buffers", Value::Text(text)) => self.large_client_header_buffers = text,
             ("global-allowed-response-headers", Value::List(headers)) => {
                 self.global_allowed_response_headers = headers;
             }
