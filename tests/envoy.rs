@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+#[path = "envoy/certificates.rs"]
+mod certificates;
 #[path = "envoy/changes.rs"]
 mod changes;
 #[path = "envoy/observability.rs"]
@@ -57,6 +59,8 @@ fn main() -> ExitCode {
             tls::certificates_change_without_losing_a_connection,
         ),
         ("versions_and_protocols_are_those_of_nginx", tls::versions_and_protocols_are_those_of_nginx),
+        ("changed_authorities_of_clients_are_live", certificates::changed_authorities_of_clients_are_live),
+        ("changed_authorities_of_backends_are_live", certificates::changed_authorities_of_backends_are_live),
         ("killed_envoy_comes_back", process::killed_envoy_comes_back),
         ("end_leaves_nothing_behind", process::end_leaves_nothing_behind),
     ];
