@@ -169,15 +169,14 @@ impl ResourceSet {
     pub(super) fn step(&self, old: &ResourceSet, referring: &ResourceSet) -> ResourceSet {
         let mut kinds = BTreeMap::new();
         for kind in ResourceType::ALL {
-            let named =
-                if matches!(kind, ResourceType::Cluster | ResourceType::Endpoints | ResourceType::Secret) {
-                    match (self.kinds.get(&kind), old.kinds.get(&kind)) {
-                        (Some(new), Some(old)) => Some(union(new, old)),
-                        (new, old) => new.or(old).cloned(),
-                    }
-                } else {
-                    referring.kinds.get(&kind).cloned()
-                };
+            let named = if matches!(kind, ResourceType::Cluster | ResourceType::Endpoints) {
+                match (self.kinds.get(&kind), old.kinds.get(&kind)) {
+                    (Some(new), Some(old)) => Some(union(new, old)),
+                    (new, old) => new.or(old).cloned(),
+                }
+            } else {
+                referring.kinds.get(&kind).cloned()
+            };
             if let Some(named) = named {
                 kinds.insert(kind, named);
             }

@@ -298,6 +298,10 @@ fn no_connection(error: ConnectError) -> Result<Answer, String> {
 }
 
 fn answer(connection: &mut Connection, wire: &WireRequest) -> Result<Answer, String> {
+    // This client does not speak HTTP/2: where that was agreed on, the handshake is all there is to see.
+    if let Some(handshake) = connection.tls().filter(|tls| tls.alpn.as_deref() == Some("h2")) {
+        return Ok(Answer { handshake: Some(Ok(handshake.clone())), ..Answer::default() });
+    }
     let response = connection.exchange(wire).map_err(|error| format!("no answer: {error}"))?;
     let handshake = connection.tls().cloned().map(Ok);
     Ok(Answer { handshake, response: Some(response), ..Answer::default() })
