@@ -12,6 +12,8 @@ pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
 pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
 /// Private header by whose value Envoy chooses an endpoint.
 pub const HASH_HEADER: &str = "x-ingress-wasm-hash";
+/// The property that tells the route the path and query of the copy that a mirror gets.
+pub const MIRROR_PROPERTY: &str = "ingress_wasm_mirror";
 /// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection, and over TLS the server
 /// name that the client asked for behind a further blank; `-` where it asked for none.
 pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
@@ -235,6 +237,8 @@ pub struct Forward<'a> {
     pub on_response: Vec<Edit<'static>>,
     /// As `on_response`, after it, where the answer has a status of nginx's `add_header`: [`takes_added_headers`].
     pub on_success: Vec<Edit<'static>>,
+    /// Path and query of the copy that a mirror gets, see [`MIRROR_PROPERTY`].
+    pub mirror: Option<Cow<'a, [u8]>>,
     /// Where the requests are divided between a Service and a canary: which of the two this one goes to.
     pub split: Option<Split>,
 }

@@ -87,6 +87,7 @@ impl Site {
                 service,
                 connect_timeout: Duration::from_secs(5),
                 load_balancing: <_>::default(),
+                mirror: false,
                 endpoints: endpoints.clone(),
                 tls: None,
             };

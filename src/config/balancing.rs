@@ -1,5 +1,5 @@
-//! How the requests for a Service are divided: between it and a canary, and among endpoints. Part of
-//! [`super::PluginConfig`].
+//! How the requests for a Service are divided: between it and a canary, and among endpoints; and copies of them.
+//! Parts of [`super::PluginConfig`].
 
 use serde::{Deserialize, Serialize};
 
@@ -111,6 +111,18 @@ pub struct HashBy {
     /// (`upstream-hash-by-subset`). Empty: one endpoint is chosen.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subsets: Vec<String>,
+}
+
+/// A copy of each request goes to another service (`mirror-target`), whose answer is dropped. What only a route can
+/// have of it, such as the Host, is in the route profile.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Mirror {
+    /// Name of the Envoy cluster: for `explain`.
+    pub cluster: String,
+    /// Path and query of the copy; may hold nginx variables.
+    pub target: String,
 }
 
 fn hundred() -> u32 {

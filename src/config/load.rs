@@ -143,7 +143,7 @@ mod tests {
             "credentials":{"n/s":{"users":{"u":"h","v":"i"}}},
             "policies":[{"denied":"why","maxBodyBytes":18446744073709551615,"basicAuth":{"realm":"r","credentials":"n/s"},
             "rewrite":{"path":{"target":"/$1","forwardedPrefix":"/x"}},"originalUriHeader":true,
-            "requestHeaders":[{"remove":{"name":"e"}}],"responseHeaders":[{"remove":{"name":"f"}}],"routeProfile":"p"},
+            "requestHeaders":[{"remove":{"name":"e"}}],"responseHeaders":[{"remove":{"name":"f"}}],"routeProfile":"p","mirror":{"cluster":"c","target":"$request_uri"}},
             {"rewrite":{"prefix":{"target":"/"}},"basicAuth":{"credentials":"n/s"}},{"redirect":{"url":"/u","status":302},
             "relativeRedirects":true,"tlsRedirect":{"always":true,"preserveTrailingSlash":true}},{"tlsRedirect":{},"locationRewrite":{"from":"a","to":"b"},
             "cookieDomainRewrite":{"from":"c","to":"d"},"cookiePathRewrite":{"from":"e","to":"f"}}],

@@ -10,6 +10,6 @@ mod model;
 mod read;
 
 pub use auth::*;
-pub use balancing::{Affinity, Balancing, Canary, HashBy};
+pub use balancing::{Affinity, Balancing, Canary, HashBy, Mirror};
 pub use load::{ConfigError, from_slice};
 pub use model::*;

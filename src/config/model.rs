@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::Balancing;
 use super::auth::ExternalAuth;
+use super::{Balancing, Mirror};
 
 /// The version of this contract. Raised when a configuration written for one version would be misread by
 /// the other; the filter refuses every version but its own.
@@ -396,6 +396,9 @@ pub struct PolicySet {
     /// Requests over TLS go to the cluster whose name has this behind it (`backend-protocol: AUTO_HTTP`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls_cluster_suffix: Option<String>,
+    /// A copy of each request that is proxied goes elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirror: Option<Mirror>,
     /// Name of the Envoy route that carries timeouts, retries and other settings that only a route can
     /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,8 +7,8 @@ use super::json::{Read, Reader};
 use super::{
     Action, Addresses, Affinity, Alias, AuthCache, Balancing, BasicAuth, Block, CacheTime, Canary,
     ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global, HashBy, HeaderEdit,
-    Host, PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, TlsRedirect,
-    VerifyClient,
+    Host, Mirror, PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule,
+    TlsRedirect, VerifyClient,
 };
 
 /// What can be read from JSON.
@@ -239,6 +239,7 @@ read_struct!(PolicySet {
     cookie_domain_rewrite: "cookieDomainRewrite" or None,
     cookie_path_rewrite: "cookiePathRewrite" or None,
     tls_cluster_suffix: "tlsClusterSuffix" or None,
+    mirror: "mirror" or None,
     route_profile: "routeProfile" or None,
 });
 
@@ -276,6 +277,8 @@ read_struct!(Affinity {
     same_site: "sameSite" or None,
     conditional_same_site_none: "conditionalSameSiteNone" or false,
 });
+
+read_struct!(Mirror { cluster: "cluster", target: "target" });
 
 read_struct!(HashBy { value: "value", subsets: "subsets" or Vec::new() });
 

@@ -13,8 +13,8 @@ use super::host::{self, HostError, Map};
 use super::root::Shared;
 use crate::decision::{
     AnswerPlan, CONNECTION_HEADER, CalloutAnswer, Connection, Decision, Edit, ErrorPlan, Forward,
-    GENERATION_HEADER, HeaderLine, Reply, RequestView, Scheme, VM_HEADER, apply_edits, status_of,
-    takes_added_headers,
+    GENERATION_HEADER, HeaderLine, MIRROR_PROPERTY, Reply, RequestView, Scheme, VM_HEADER, apply_edits,
+    status_of, takes_added_headers,
 };
 use crate::policy::{ask_for_error_page, decide, error_page, page, resume, rewrite_answer};
 
@@ -145,8 +145,15 @@ impl Http {
                     on_response,
                     on_success,
                     max_body_bytes,
+                    mirror,
                     split: _,
                 } = forward;
+                if let Some(target) = mirror
+                    && let Err(HostError(status)) = host::set_property(MIRROR_PROPERTY, &target)
+                {
+                    // The copy has the path of the backend then; nothing else is lost.
+                    warn!("the path for the mirror cannot be told: status {status}");
+                }
                 host::set_headers(Map::Request, &header_map::encode(&apply_edits(headers, &edits)))?;
                 host::clear_route_cache()?;
                 self.body_left = max_body_bytes;

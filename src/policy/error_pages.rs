@@ -58,6 +58,7 @@ pub fn instead_of<'a>(
         on_error: None,
         answer_rewrite: None,
         max_body_bytes: None,
+        mirror: None,
         split: None,
     };
     Some(Decision::Forward(forward))

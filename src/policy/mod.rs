@@ -348,6 +348,7 @@ fn decide_rule<'a>(
         on_success,
         answer_rewrite,
         max_body_bytes: policies.max_body_bytes,
+        mirror: policies.mirror.as_ref().map(|mirror| mirror.target.render_header(&facts)),
         split,
     })
 }

@@ -9,12 +9,12 @@ use super::balancing::{self, CompiledBalancing};
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule,
-    Fault, HeaderBuffers, HeaderPattern, RoutingTable,
+    CompiledErrorPages, CompiledHost, CompiledMirror, CompiledPolicies, CompiledRedirect, CompiledRewrite,
+    CompiledRule, Fault, HeaderBuffers, HeaderPattern, RoutingTable,
 };
 use crate::config::{
     Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
-    Global, HeaderEdit, Host, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, VerifyClient,
+    Global, HeaderEdit, Host, Mirror, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, VerifyClient,
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
@@ -258,6 +258,7 @@ impl Compiler {
             cookie_domain_rewrite,
             cookie_path_rewrite,
             tls_cluster_suffix,
+            mirror,
             route_profile,
         } = set;
         let rewrites = [&location_rewrite, &cookie_domain_rewrite, &cookie_path_rewrite];
@@ -325,6 +326,13 @@ impl Compiler {
                 },
             }),
         };
+        let mirror = match mirror {
+            None => None,
+            Some(Mirror { cluster, target }) => Some(CompiledMirror {
+                cluster: cluster.into(),
+                target: self.template(&format!("{at}.mirror.target"), &target)?,
+            }),
+        };
         Ok(CompiledPolicies {
             denied: denied.map(Into::into),
             max_body_bytes,
@@ -352,6 +360,7 @@ impl Compiler {
             response_headers: self.headers(&format!("{at}.responseHeaders"), response_headers)?,
             answer_rewrite,
             tls_cluster_suffix: tls_cluster_suffix.map(Into::into),
+            mirror,
             route_profile: route_profile.map(Into::into),
         })
     }

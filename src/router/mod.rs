@@ -26,6 +26,6 @@ pub use hosts::{
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledHost, CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule,
-    Fault, HeaderBuffers, HeaderPattern, RoutingTable,
+    CompiledErrorPages, CompiledHost, CompiledMirror, CompiledPolicies, CompiledRedirect, CompiledRewrite,
+    CompiledRule, Fault, HeaderBuffers, HeaderPattern, RoutingTable,
 };

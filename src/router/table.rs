@@ -245,6 +245,8 @@ pub struct CompiledPolicies {
     pub answer_rewrite: Option<Rc<AnswerRewrite>>,
     /// What the cluster's name has behind it for requests over TLS.
     pub tls_cluster_suffix: Option<Box<str>>,
+    /// Where copies of requests go.
+    pub mirror: Option<CompiledMirror>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
 }
@@ -285,6 +287,15 @@ pub struct CompiledErrorPages {
     pub cluster: Option<Box<str>>,
     /// Errors of backends stay.
     pub keep_backend_errors: bool,
+}
+
+/// See [`crate::config::Mirror`].
+#[derive(Debug)]
+pub struct CompiledMirror {
+    /// The Envoy cluster.
+    pub cluster: Box<str>,
+    /// Path and query of the copy.
+    pub target: Template,
 }
 
 /// See [`crate::config::Redirect`].

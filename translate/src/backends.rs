@@ -70,6 +70,28 @@ impl<'s> Backends<'s> {
         })
     }
 
+    /// The cluster of a mirror, a service like those that are asked.
+    ///
+    /// # Errors
+    ///
+    /// Why nothing is mirrored there: the Service is not there, or it leads to the proxy itself.
+    pub fn mirror(&mut self, origin: &Origin) -> Result<String, String> {
+        if self.options.cluster_naming == ClusterNaming::Istio {
+            return Err("a mesh has its own way to mirror".to_owned());
+        }
+        let (asked, fault) = self.asked(origin)?;
+        if let Some(fault) = fault {
+            let fault = fault.consequence.split(':').next().unwrap_or_default().to_owned();
+            return Err(fault);
+        }
+        let name = format!("{asked}#mirror");
+        if let Some(cluster) = self.clusters.get(&asked).cloned() {
+            let load_balancing = LoadBalancing::RoundRobin;
+            self.clusters.insert(name.clone(), Cluster { mirror: true, load_balancing, ..cluster });
+        }
+        Ok(name)
+    }
+
     /// The cluster of a canary, with the settings of the one it stands beside. None, and a diagnostic, where its
     /// Service is not there.
     pub fn beside(
@@ -150,7 +172,8 @@ impl<'s> Backends<'s> {
             let sets = used.into_iter().filter_map(|position| policies.get(position));
             named.extend(sets.flat_map(|set| clusters_asked(set, host)));
         }
-        self.clusters.retain(|name, _| named.contains(name.as_str()));
+        // A route names the clusters of mirrors whether or not a rule has that route.
+        self.clusters.retain(|name, cluster| cluster.mirror || named.contains(name.as_str()));
         self.clusters
     }
 
@@ -173,8 +196,14 @@ impl<'s> Backends<'s> {
                 Ok(endpoints) => {
                     let service = name.clone();
                     let load_balancing = self.load_balancing(&name);
-                    let cluster_of =
-                        Cluster { service, connect_timeout, load_balancing, endpoints, tls: None };
+                    let cluster_of = Cluster {
+                        service,
+                        connect_timeout,
+                        load_balancing,
+                        mirror: false,
+                        endpoints,
+                        tls: None,
+                    };
                     self.clusters.insert(cluster.clone(), cluster_of);
                 }
                 Err(mut diagnostic) => {
@@ -225,7 +254,14 @@ impl<'s> Backends<'s> {
             let load_balancing = self.load_balancing(&name);
             self.clusters.insert(
                 cluster.clone(),
-                Cluster { service: name, connect_timeout, load_balancing, endpoints, tls: None },
+                Cluster {
+                    service: name,
+                    connect_timeout,
+                    load_balancing,
+                    mirror: false,
+                    endpoints,
+                    tls: None,
+                },
             );
         }
         Ok(cluster)

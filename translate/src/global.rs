@@ -138,6 +138,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
                 settings.retry_non_idempotent,
                 retries::tries(settings.proxy_next_upstream_tries),
             ),
+            mirror: None,
         },
         upstreams: UpstreamDefaults {
             load_balancing: match settings.load_balance.as_str() {

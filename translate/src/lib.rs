@@ -21,6 +21,7 @@ mod external_auth;
 mod global;
 mod hosts;
 pub mod manifest;
+mod mirror;
 pub mod objects;
 pub mod output;
 mod policies;

@@ -149,6 +149,8 @@ pub struct Cluster {
     pub connect_timeout: Duration,
     /// How a request's endpoint is chosen.
     pub load_balancing: LoadBalancing,
+    /// Its requests are copies of others (`mirror-target`).
+    pub mirror: bool,
     /// Where its endpoints come from.
     pub endpoints: Endpoints,
     /// TLS is spoken; none: plain text.
@@ -193,6 +195,17 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+/// Where copies of requests go. Their path the filter tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mirror {
+    /// Name of the cluster, which is one for mirrors.
+    pub cluster: String,
+    /// The Host of the copies (`mirror-host`).
+    pub host: String,
+    /// They have the bodies of the requests (`mirror-request-body`).
+    pub body: bool,
+}
+
 /// Settings that only an Envoy route can carry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteProfile {
@@ -202,6 +215,8 @@ pub struct RouteProfile {
     pub send_timeout: Duration,
     /// When another endpoint is tried.
     pub next_upstream: NextUpstream,
+    /// Where copies of requests go (`mirror-target`).
+    pub mirror: Option<Mirror>,
 }
 
 /// When another endpoint is tried, or the only one once more (`proxy-next-upstream`).
@@ -225,7 +240,12 @@ impl Default for RouteProfile {
     /// The defaults of ingress-nginx.
     fn default() -> Self {
         let minute = Duration::from_secs(60);
-        RouteProfile { read_timeout: minute, send_timeout: minute, next_upstream: NextUpstream::default() }
+        RouteProfile {
+            read_timeout: minute,
+            send_timeout: minute,
+            next_upstream: NextUpstream::default(),
+            mirror: None,
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ingress_wasm::config::{
-    BasicAuth, Credentials, HeaderEdit, PolicySet, Redirect, Replacement, Rewrite, TlsRedirect,
+    self, BasicAuth, Credentials, HeaderEdit, PolicySet, Redirect, Replacement, Rewrite, TlsRedirect,
 };
 use ingress_wasm::policy::{HeaderTemplate, Template};
 use ingress_wasm::router::check_alias;
@@ -18,8 +18,9 @@ use crate::credentials::{self, UserList};
 use crate::diagnostic::Diagnostic;
 use crate::error_pages::error_pages;
 use crate::global::Defaults;
+use crate::mirror;
 use crate::objects::{Ingress, IngressApi, ObjectName, Snapshot};
-use crate::output::RouteProfile;
+use crate::output::{Mirror, RouteProfile};
 use crate::report::Report;
 use crate::retries;
 
@@ -84,6 +85,8 @@ pub struct Context<'a> {
     pub denied: Option<String>,
     /// The cluster that answers in place of errors (`default-backend`).
     pub stand_in: Option<&'a str>,
+    /// Where copies of requests go, and their path.
+    pub mirror: Option<(Mirror, String)>,
     /// Some host has a certificate: else nothing is redirected to HTTPS on account of one.
     pub certificates: bool,
 }
@@ -105,6 +108,10 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
     };
     answer_rewrites(context, &mut set, report);
     access::read(context, &mut set);
+    set.mirror = context
+        .mirror
+        .as_ref()
+        .map(|(mirror, target)| config::Mirror { cluster: mirror.cluster.clone(), target: target.clone() });
     basic_auth(context, &mut set, policies, report);
     set.request_headers = upstream_host(context, report);
     if let Some(value) = text(annotations, "connection-proxy-header") {
@@ -125,9 +132,13 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
             &defaults.profile.next_upstream,
             defaults.retry_non_idempotent,
         ),
+        mirror: context.mirror.as_ref().map(|(mirror, _)| mirror.clone()),
     };
     if profile != defaults.profile {
-        let name = retries::profile_name(&profile);
+        let mut name = retries::profile_name(&profile);
+        if let Some(mirror) = &profile.mirror {
+            name.push_str(&mirror::profile_name(mirror));
+        }
         policies.profiles.insert(name.clone(), profile.clone());
         set.route_profile = Some(name);
     }

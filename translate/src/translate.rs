@@ -16,6 +16,7 @@ use crate::exemptions::PathPolicies;
 use crate::external_auth;
 use crate::global;
 use crate::hosts::{self, Entrant, Hosts};
+use crate::mirror;
 use crate::objects::{Ingress, Snapshot};
 use crate::output::{Options, Translation};
 use crate::policies::{self, Context, Policies};
@@ -67,6 +68,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             Some(_) => Ok(()),
         };
         let stand_in = error_pages::stand_in(ingress, annotations, &mut backends, &mut report);
+        let mirror = mirror::read(ingress, annotations, &mut backends, &mut report);
         let context = Context {
             snapshot,
             defaults: &defaults,
@@ -75,6 +77,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             denied: denied.clone().or(protocol.err()),
             certificates: any_tls,
             stand_in: stand_in.as_deref(),
+            mirror,
         };
         let mut read = policies::read(&context, &mut policies, &mut report);
         let names = hosts::names(ingress, &read.aliases);

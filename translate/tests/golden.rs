@@ -20,7 +20,7 @@ use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::{merge_into, read};
 use ingress_wasm_translate::objects::{ObjectName, Snapshot};
 use ingress_wasm_translate::output::{
-    Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, NextUpstream, Options, RouteProfile,
+    Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, Mirror, NextUpstream, Options, RouteProfile,
     ServicePortName, Translation,
 };
 use ingress_wasm_translate::translate;
@@ -207,7 +207,7 @@ fn json(value: &serde_json::Value, indent: usize, out: &mut String) {
 }
 
 fn cluster((name, cluster): (&String, &Cluster)) -> String {
-    let Cluster { service, connect_timeout, load_balancing, endpoints, tls } = cluster;
+    let Cluster { service, connect_timeout, load_balancing, mirror: _, endpoints, tls } = cluster;
     let endpoint = |Endpoint { address, port }: &Endpoint| match address.contains(':') {
         true => format!("[{address}]:{port}"),
         false => format!("{address}:{port}"),
@@ -229,8 +229,11 @@ fn cluster((name, cluster): (&String, &Cluster)) -> String {
 /// The route profiles, unless there is only the usual one.
 fn profiles(translation: &Translation) -> String {
     let profile = |name: &str, profile: &RouteProfile| {
-        let RouteProfile { read_timeout, send_timeout, next_upstream } = profile;
-        let timeouts = format!("read {}s, send {}s", read_timeout.as_secs(), send_timeout.as_secs());
+        let RouteProfile { read_timeout, send_timeout, next_upstream, mirror } = profile;
+        let mirror = mirror.as_ref().map_or_else(String::new, |Mirror { cluster, host, body }| {
+            format!(", mirror {cluster} as {host}{}", if *body { "" } else { " without body" })
+        });
+        let timeouts = format!("read {}s, send {}s{mirror}", read_timeout.as_secs(), send_timeout.as_secs());
         if *next_upstream == NextUpstream::default() {
             return format!("{name}: {timeouts}\n");
         }

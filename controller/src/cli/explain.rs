@@ -117,12 +117,24 @@ enum Outcome {
         /// Statuses that another Service answers instead.
         #[serde(skip_serializing_if = "Option::is_none")]
         error_pages: Option<ErrorPagesExplanation>,
+        /// Where a copy goes, and its path and query.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        mirror: Option<Box<MirrorExplanation>>,
         /// How the rule's requests are divided.
         #[serde(skip_serializing_if = "Option::is_none")]
         division: Option<Box<Division>>,
     },
     /// The filter answers.
     Reply { status: u16, reason: String, details: &'static str, headers: Vec<(String, String)> },
+}
+
+/// Where a copy of the request goes.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct MirrorExplanation {
+    cluster: String,
+    /// Path and query.
+    target: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -369,11 +381,17 @@ fn outcome(
             let host = take(":authority").unwrap_or_default();
             headers.insert(0, ("host".to_owned(), host));
             let division = Division::of(table, rule, forward.split);
+            let mirror = rule.and_then(|rule| table.policies.get(rule.policies)?.mirror.as_ref());
+            let mirror = mirror.zip(forward.mirror.as_deref()).map(|(mirror, target)| MirrorExplanation {
+                cluster: mirror.cluster.to_string(),
+                target: text(target),
+            });
             let canary = division.as_ref().and_then(|division| division.canary.as_ref());
             let canary = canary.filter(|canary| canary.chosen).map(|canary| canary.service.clone());
             Outcome::Forward {
                 service: canary.or_else(|| rule.map(|rule| action(&rule.action))).unwrap_or_default(),
                 cluster,
+                mirror: mirror.map(Box::new),
                 division: division.map(Box::new),
                 route_profile,
                 method,
@@ -466,6 +484,7 @@ fn text(explanation: &Explanation, terminal: &Terminal) -> String {
             headers,
             response_edits,
             error_pages,
+            mirror,
             division,
         } => {
             let _ = writeln!(
@@ -483,6 +502,9 @@ fn text(explanation: &Explanation, terminal: &Terminal) -> String {
             let _ = writeln!(out, "{} {method} {target}", label("receives"));
             for (name, value) in headers {
                 let _ = writeln!(out, "{} {name}: {value}", label(""));
+            }
+            if let Some(copy) = mirror {
+                let _ = writeln!(out, "{} {method} {} to {}", label("copy"), copy.target, copy.cluster);
             }
             for (index, edit) in response_edits.iter().enumerate() {
                 let _ = writeln!(out, "{} {edit}", label(if index == 0 { "answer" } else { "" }));

@@ -13,7 +13,7 @@ use super::pb::{
     upstream_http,
 };
 
-use super::upstream_filters::without_hash;
+use super::upstream_filters::{as_mirror, without_hash};
 
 /// How long a connection to a backend may lie unused: ingress-nginx `upstream-keepalive-timeout`.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
@@ -61,6 +61,7 @@ pub(super) fn cluster(
             http(
                 transport.is_some_and(|transport| transport.http2),
                 match settings.load_balancing {
+                    _ if settings.mirror => as_mirror(),
                     LoadBalancing::Hash => without_hash(),
                     LoadBalancing::RoundRobin | LoadBalancing::LeastRequest => Vec::new(),
                 },

@@ -25,7 +25,16 @@ pub const DEFAULT_CERTIFICATE: &str = "default-certificate";
 /// The cluster that reaches the xDS server.
 pub const XDS_CLUSTER: &str = "ingress-wasm-xds";
 
+/// On copies for mirrors, between the route and the mirror's cluster: path and query.
+pub const MIRROR_TARGET_HEADER: &str = "x-ingress-wasm-mirror-target";
+
+/// As [`MIRROR_TARGET_HEADER`]: X-Forwarded-For.
+pub const MIRROR_FOR_HEADER: &str = "x-ingress-wasm-mirror-for";
+
+/// As [`MIRROR_TARGET_HEADER`]: `off` for copies without a body.
+pub const MIRROR_BODY_HEADER: &str = "x-ingress-wasm-mirror-body";
+
 pub use ingress_wasm::decision::{
     CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, ERROR_PAGE, GENERATION_HEADER, HASH_HEADER,
-    PROFILE_HEADER, VM_HEADER,
+    MIRROR_PROPERTY, PROFILE_HEADER, VM_HEADER,
 };

@@ -15,6 +15,7 @@ pub(super) use envoy_types::pb::envoy::config::route::v3 as route;
 pub(super) use envoy_types::pb::envoy::extensions::access_loggers::file::v3 as file_log;
 pub(super) use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3 as cel_filter;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation;
+pub(super) use envoy_types::pb::envoy::extensions::filters::http::lua::v3 as lua;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3 as upstream_codec;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3 as http_wasm;

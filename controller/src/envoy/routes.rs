@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ingress_wasm_translate::output::{NextUpstream, RouteProfile};
+use ingress_wasm_translate::output::{Mirror, NextUpstream, RouteProfile};
 
 use super::connection_manager::verified_certificate;
 use super::names::{
     CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, HASH_HEADER,
-    PROFILE_HEADER, ROUTES,
+    MIRROR_BODY_HEADER, MIRROR_FOR_HEADER, MIRROR_PROPERTY, MIRROR_TARGET_HEADER, PROFILE_HEADER, ROUTES,
 };
 use super::pb::{
-    boolean, duration, matcher, matcher_inputs, number, pack_any, previous_hosts, route, seconds,
+    boolean, core, duration, matcher, matcher_inputs, mutation, number, pack_any, previous_hosts, route,
+    seconds,
 };
 
 /// Headers of a backend's answer that nginx keeps from clients, and the server's name, which ingress-nginx
@@ -151,7 +152,7 @@ fn catch_all(name: &str, profile: &RouteProfile, repeat: Repeat) -> route::Route
     use route::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
     use route::route_match::PathSpecifier;
 
-    let RouteProfile { read_timeout, send_timeout, next_upstream } = profile;
+    let RouteProfile { read_timeout, send_timeout, next_upstream, mirror } = profile;
     // The stream as a whole may be silent for a little longer than either direction, and for as many tries as
     // there are, so that the answer to a silent backend is the one for it.
     let tries = if repeat == Repeat::Sent && next_upstream.timeout { next_upstream.tries } else { 1 };
@@ -170,9 +171,48 @@ fn catch_all(name: &str, profile: &RouteProfile, repeat: Repeat) -> route::Route
             idle_timeout: duration(silence.saturating_add(Duration::from_secs(5))),
             retry_policy: Some(retry_policy(profile, repeat)),
             hash_policy: vec![by_header(HASH_HEADER)],
+            request_mirror_policies: mirror.iter().map(mirror_policy).collect(),
             ..route::RouteAction::default()
         })),
         ..route::Route::default()
+    }
+}
+
+/// Sends a copy of each request elsewhere. What the copy needs to become what it has to be goes with it in headers,
+/// which the filter of the mirror's cluster takes: see `upstream_filters`.
+fn mirror_policy(mirror: &Mirror) -> route::route_action::RequestMirrorPolicy {
+    use core::header_value_option::HeaderAppendAction;
+    use mutation::header_mutation::Action;
+
+    let set = |name: &str, value: &str| {
+        Action::Append(core::HeaderValueOption {
+            header: Some(core::HeaderValue {
+                key: name.to_owned(),
+                value: value.to_owned(),
+                ..core::HeaderValue::default()
+            }),
+            append_action: HeaderAppendAction::OverwriteIfExistsOrAdd.into(),
+            ..core::HeaderValueOption::default()
+        })
+    };
+    let target = format!("%FILTER_STATE(wasm.{MIRROR_PROPERTY}:PLAIN)%");
+    let mut actions = vec![
+        Action::Remove(HASH_HEADER.to_owned()),
+        set(MIRROR_TARGET_HEADER, &target),
+        // Envoy adds an address of its own to the header of the copy.
+        set(MIRROR_FOR_HEADER, "%REQ(x-forwarded-for)%"),
+    ];
+    if !mirror.body {
+        actions.push(set(MIRROR_BODY_HEADER, "off"));
+    }
+    route::route_action::RequestMirrorPolicy {
+        cluster: mirror.cluster.clone(),
+        host_rewrite_literal: mirror.host.clone(),
+        request_headers_mutations: actions
+            .into_iter()
+            .map(|action| mutation::HeaderMutation { action: Some(action) })
+            .collect(),
+        ..route::route_action::RequestMirrorPolicy::default()
     }
 }
 

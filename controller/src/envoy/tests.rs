@@ -23,6 +23,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         service: service.clone(),
         connect_timeout: Duration::from_secs(5),
         load_balancing: <_>::default(),
+        mirror: false,
         endpoints: endpoints.clone(),
         tls: None,
     };

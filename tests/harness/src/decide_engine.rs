@@ -23,7 +23,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use ingress_wasm::decision::{
     AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Callout, CalloutAnswer, Connection, Decision, Edit,
-    ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, Reply, RequestView, Scheme, apply_edits,
+    ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, PROFILE_HEADER, Reply, RequestView, Scheme, apply_edits,
     takes_added_headers,
 };
 use ingress_wasm::policy::{State, ask_for_error_page, decide, error_page, resume, rewrite_answer};
@@ -146,7 +146,7 @@ impl Session for Client<'_> {
     }
 
     fn wait_received(&mut self, service: &str, _: usize) -> Vec<Arrived> {
-        // Nothing comes later than the answer: there are no copies and no other calls.
+        // Nothing comes later than the answer: copies are sent before, and there are no other calls.
         self.received(service)
     }
 }
@@ -218,8 +218,10 @@ impl Decided {
             mut on_response,
             on_success,
             max_body_bytes: _,
+            mirror,
             split: _,
         } = forward;
+        self.mirror(view, &edits, mirror.as_deref(), wire)?;
         let mut answer = self.proxy(view, &edits, wire)?;
         let Some(response) = &mut answer.response else { return Ok(answer) };
         if let Some(mut plan) = on_error.filter(|plan| plan.statuses.contains(&response.status)) {
@@ -236,6 +238,31 @@ impl Decided {
         }
         edit(response, &on_response);
         Ok(answer)
+    }
+
+    /// Sends the copy of a request to the mirror of its route, if that has one, as Envoy does.
+    fn mirror(
+        &self,
+        view: &RequestView<'_>,
+        edits: &[Edit<'_>],
+        target: Option<&[u8]>,
+        wire: &WireRequest,
+    ) -> Result<(), String> {
+        let lines: Vec<(Vec<u8>, Vec<u8>)> = apply_edits(view.headers, edits)
+            .into_iter()
+            .map(|(name, value)| (name.into_owned(), value.to_vec()))
+            .collect();
+        let profile = self.translation.route_profiles.get(&value_of(&lines, PROFILE_HEADER));
+        let Some(mirror) = profile.and_then(|profile| profile.mirror.as_ref()) else { return Ok(()) };
+        let Some(address) = self.address(&mirror.cluster)? else { return Ok(()) };
+        let body = if mirror.body { wire.body.clone() } else { Vec::new() };
+        let mut sent = wire_of(&lines, body);
+        sent.headers.retain(|(name, _)| name != "host");
+        sent.headers.push(("host".to_owned(), mirror.host.clone()));
+        sent.target = String::from_utf8_lossy(target.unwrap_or_default()).into_owned();
+        // Its answer is nobody's concern.
+        let _ = once(&Target::plain(address), &sent);
+        Ok(())
     }
 
     /// The answer that is given in place of an error.

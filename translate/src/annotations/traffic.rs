@@ -8,12 +8,7 @@ const BASE: Annotation = Annotation { group: Group::Traffic, ..super::BASE };
 const COOKIE: Annotation =
     Annotation { scope: Scope::Service, support: Support::Exact, needs: &["affinity"], ..BASE };
 /// What belongs to `mirror-target`.
-const MIRROR: Annotation = Annotation {
-    support: Support::NotSupported("nothing is mirrored"),
-    lost: Lost::Ignored(Severity::Note),
-    needs: &["mirror-target"],
-    ..BASE
-};
+const MIRROR: Annotation = Annotation { support: Support::Exact, needs: &["mirror-target"], ..BASE };
 /// What belongs to `canary`.
 const CANARY_RULE: Annotation =
     Annotation { scope: Scope::Service, support: Support::Exact, needs: &["canary"], ..BASE };
@@ -171,7 +166,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "mirror-target",
         value: ValueGrammar::HostName,
-        lost: Lost::Ignored(Severity::Warning),
+        support: Support::Differs(
+            "copies also have the headers that backends get, such as X-Forwarded-For; the host has no variables",
+        ),
         needs: &[],
         risk: Risk::High,
         summary: "Sends a copy of each request there and drops the answer.",

@@ -77,6 +77,7 @@ impl Backends<'_> {
             service,
             connect_timeout,
             load_balancing,
+            mirror: false,
             endpoints,
             tls: tls.then(|| UpstreamTls { server_name: host.clone() }),
         });
