@@ -313,6 +313,29 @@ pub enum Edit<'a> {
     Add(Cow<'a, str>, Cow<'a, [u8]>),
     /// All lines of the name are taken away.
     Remove(Cow<'a, str>),
+    /// All lines whose name begins so are taken away.
+    RemoveAll(Cow<'a, str>),
+    /// A change to some answers only; never one of these within.
+    For(Rc<Answers>, Box<Edit<'a>>),
+}
+
+/// Which answers a change is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answers {
+    /// Their statuses; empty: any.
+    pub statuses: Box<[u16]>,
+    /// Their media types, in lower case; empty: any.
+    pub types: Box<[Box<str>]>,
+}
+
+impl Answers {
+    /// Whether an answer is one of them.
+    pub fn fits(&self, status: u16, content_type: &[u8]) -> bool {
+        let kind = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        (self.statuses.is_empty() || self.statuses.contains(&status))
+            && (self.types.is_empty()
+                || self.types.iter().any(|other| other.as_bytes().eq_ignore_ascii_case(kind)))
+    }
 }
 
 impl Edit<'_> {
@@ -323,6 +346,8 @@ impl Edit<'_> {
             Edit::Set(name, value) => Edit::Set(owned(name), Cow::Owned(value.into_owned())),
             Edit::Add(name, value) => Edit::Add(owned(name), Cow::Owned(value.into_owned())),
             Edit::Remove(name) => Edit::Remove(owned(name)),
+            Edit::RemoveAll(name) => Edit::RemoveAll(owned(name)),
+            Edit::For(answers, edit) => Edit::For(answers, Box::new(edit.into_owned())),
         }
     }
 }
@@ -346,10 +371,25 @@ pub fn apply_edits<'a>(headers: &[HeaderLine<'a>], edits: &'a [Edit<'_>]) -> Vec
         Vec::with_capacity(headers.len().saturating_add(edits.len()));
     lines.extend(headers.iter().map(|(name, value)| (Cow::Borrowed(*name), *value)));
     for edit in edits {
-        let (Edit::Set(name, _) | Edit::Add(name, _) | Edit::Remove(name)) = edit;
+        let edit = match edit {
+            Edit::For(answers, edit) => {
+                let kind =
+                    lines.iter().find(|line| *line.0 == *b"content-type").map_or(&b""[..], |line| line.1);
+                if !answers.fits(status_of(headers).unwrap_or(0), kind) {
+                    continue;
+                }
+                edit
+            }
+            edit => edit,
+        };
+        let (Edit::Set(name, _) | Edit::Add(name, _) | Edit::Remove(name) | Edit::RemoveAll(name)) = edit
+        else {
+            continue;
+        };
         let same = |line: &(Cow<'a, [u8]>, &'a [u8])| line.0.eq_ignore_ascii_case(name.as_bytes());
         match edit {
-            Edit::Remove(_) => lines.retain(|line| !same(line)),
+            Edit::Remove(_) | Edit::For(..) => lines.retain(|line| !same(line)),
+            Edit::RemoveAll(_) => lines.retain(|line| !begins_with(&line.0, name)),
             Edit::Set(_, value) if value.is_empty() => lines.retain(|line| !same(line)),
             Edit::Set(_, value) => match lines.iter().position(same) {
                 Some(first) => {
@@ -369,6 +409,12 @@ pub fn apply_edits<'a>(headers: &[HeaderLine<'a>], edits: &'a [Edit<'_>]) -> Vec
         }
     }
     lines
+}
+
+/// Whether the name of a header begins so; those of Envoy's pseudo headers never do.
+pub fn begins_with(name: &[u8], beginning: &str) -> bool {
+    let start = name.get(..beginning.len());
+    !name.starts_with(b":") && start.is_some_and(|start| start.eq_ignore_ascii_case(beginning.as_bytes()))
 }
 
 /// A header name in lower case, borrowed where it is already.

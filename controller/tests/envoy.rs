@@ -69,6 +69,8 @@ impl Site {
                 tls: false,
                 aliases: Vec::new(),
                 redirect_to: None,
+                script: None,
+                locations: Vec::new(),
                 client_certificate: None,
                 rules: vec![Rule {
                     ingress: format!("test/{name}"),
@@ -107,6 +109,7 @@ impl Site {
             clusters,
             route_profiles: BTreeMap::from([("short".to_owned(), short)]),
             default_profile: RouteProfile::default(),
+            passed_headers: <_>::default(),
             certificates: BTreeMap::new(),
             default_certificate: None,
             client_authorities: Default::default(),

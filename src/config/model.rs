@@ -65,7 +65,10 @@ pub struct Global {
     /// Values may hold nginx variables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub request_headers: Vec<HeaderEdit>,
-    /// Edits to each answer, the filter's own included (ConfigMap `add-headers`, `hide-headers`).
+    /// Headers of backends that clients do not get (ConfigMap `hide-headers`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hidden_headers: Vec<String>,
+    /// Edits to each answer, the filter's own included (ConfigMap `add-headers`).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub response_headers: Vec<HeaderEdit>,
     /// Header names with an underscore reach the backend (nginx `underscores_in_headers`). Off: they are
@@ -190,6 +193,12 @@ pub struct Host {
     /// Clients over TLS have to show a certificate. Absent: none is looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_certificate: Option<ClientCertificate>,
+    /// What is done before a rule is chosen (`server-snippet`). Its headers hold for its own answers only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
+    /// Paths that go before rules (`location` in a `server-snippet`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub locations: Vec<Location>,
     /// The rules, in any order: which one wins follows from the paths.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rules: Vec<Rule>,
@@ -247,6 +256,19 @@ pub struct Alias {
     /// As `Host.tls`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub tls: bool,
+}
+
+/// A path that goes before rules, with the precedence of nginx: `=` before all; then the rule if it is for exactly
+/// this path; `^~`, if it is the longest; expressions in their order; the longest text, be it a rule's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Location {
+    /// `=`, `^~`, `~` (expression), `~*` (expression without case), or empty for the beginning of a path.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub modifier: String,
+    /// What is done there; `path` is what the modifier says, of which only the policies and the action count.
+    pub rule: Rule,
 }
 
 /// How the paths of a host are read. ingress-nginx decides this per host, not per rule.
@@ -399,6 +421,13 @@ pub struct PolicySet {
     /// A copy of each request that is proxied goes elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mirror: Option<Mirror>,
+    /// Headers of backends that the client does not get. Absent: those of `Global`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hidden_headers: Option<Vec<String>>,
+    /// What snippets of nginx configuration come to (`configuration-snippet`). Its steps come after `redirect`, its
+    /// headers after all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub script: Option<Script>,
     /// Name of the Envoy route that carries timeouts, retries and other settings that only a route can
     /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -417,6 +446,136 @@ pub struct Addresses {
     /// Not these, be they in `allow` or not.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub deny: Vec<String>,
+}
+
+/// What snippets of nginx configuration come to. Texts may hold nginx variables.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Script {
+    /// Names of all variables that are set, here or in the script of the host, groups of expressions included. They
+    /// go before variables of nginx with the same name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variables: Vec<String>,
+    /// What is done, in order.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+    /// Headers; those of the block that was entered last hold, else those of the first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocks: Vec<ScriptBlock>,
+    /// Who may come in by address, after `addresses`: `allow` or `deny`, and an address, a network or `all`. The
+    /// first that fits counts; where none does the client may.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub access: Vec<String>,
+    /// Who may come in with which method.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_except: Option<LimitExcept>,
+}
+
+/// Other lines of `access` for all methods but some.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct LimitExcept {
+    /// The methods that they are not for.
+    pub methods: Vec<String>,
+    /// As `Script.access`.
+    pub access: Vec<String>,
+}
+
+/// One step of a [`Script`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Step {
+    /// The next steps are passed over unless this holds.
+    If {
+        /// What is looked at.
+        value: String,
+        /// `=` (the same text), `~` (matches the expression), `~*` (without case), or empty: neither empty nor `0`.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        test: String,
+        /// The text or expression.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        against: String,
+        /// It has not to hold.
+        #[serde(default, skip_serializing_if = "is_default")]
+        negated: bool,
+        /// How many steps belong to it.
+        skip: usize,
+    },
+    /// The headers of a block hold from now on.
+    Enter {
+        /// Position in `Script.blocks`.
+        block: usize,
+    },
+    /// A variable is set.
+    Set {
+        /// Its name; `args` is the query of the request.
+        variable: String,
+        /// Its value.
+        value: String,
+    },
+    /// The request is answered.
+    Return {
+        /// HTTP status, 200 to 599.
+        status: u16,
+        /// The body, or where a redirect goes to. Absent: a page of nginx, if it has one for the status.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        text: Option<String>,
+        /// Content-Type of the body.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        content_type: String,
+    },
+    /// Path and query change, if the path matches.
+    Rewrite {
+        /// The expression.
+        pattern: String,
+        /// The new path, or, of a redirect, a URL.
+        path: String,
+        /// The new query. Absent: none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        query: Option<String>,
+        /// The query of the request is appended.
+        #[serde(default, skip_serializing_if = "is_default")]
+        keep_query: bool,
+        /// `next` (the next step; in the end a rule is chosen anew), `last` (a rule is chosen anew at once), `break`
+        /// (the rest of the same rule), `redirect` (302) or `permanent` (301).
+        then: String,
+    },
+    /// The steps are at their end, and nothing else rewrites the path.
+    Break {},
+}
+
+/// Headers of a [`Script`].
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ScriptBlock {
+    /// Edits to what the client sent, before anything is added to it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub input_headers: Vec<HeaderEdit>,
+    /// Edits to what the backend receives, after all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub request_headers: Vec<HeaderEdit>,
+    /// Edits to the answer, after all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub response_headers: Vec<AnswerEdit>,
+}
+
+/// A change to the headers of some answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct AnswerEdit {
+    /// The change. One that adds nothing but an empty value is left out.
+    pub edit: HeaderEdit,
+    /// Statuses of the answers that it is for. Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub statuses: Vec<u16>,
+    /// Media types of the answers that it is for, in lower case. Empty: all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub types: Vec<String>,
 }
 
 /// Basic authentication (RFC 7617).
@@ -550,7 +709,7 @@ pub enum HeaderEdit {
     },
     /// All lines of this name are taken away.
     Remove {
-        /// Header name; case is of no concern.
+        /// Header name; case is of no concern. One that ends in `*` is the beginning of names.
         name: String,
     },
 }

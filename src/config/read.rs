@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Addresses, Affinity, Alias, AuthCache, Balancing, BasicAuth, Block, CacheTime, Canary,
-    ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global, HashBy, HeaderEdit,
-    Host, Mirror, PathMatching, PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule,
-    TlsRedirect, VerifyClient,
+    Action, Addresses, Affinity, Alias, AnswerEdit, AuthCache, Balancing, BasicAuth, Block, CacheTime,
+    Canary, ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global, HashBy,
+    HeaderEdit, Host, LimitExcept, Location, Mirror, PathMatching, PathType, PluginConfig, PolicySet,
+    Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step, TlsRedirect, VerifyClient,
 };
 
 /// What can be read from JSON.
@@ -115,6 +115,7 @@ macro_rules! read_struct {
 /// read like those of a struct.
 macro_rules! read_enum {
     ($type:ident { $($key:literal => $variant:ident { $($field:ident: $field_key:literal $(or $default:expr)?),* }),* $(,)? }) => {
+        #[allow(unreachable_code, unused_variables, reason = "a variant may be without fields")]
         impl FromJson for $type {
             fn from_json(reader: &mut Reader<'_>) -> Read<Self> {
                 let mut found = None;
@@ -170,6 +171,7 @@ read_struct!(Global {
     forwarded: "forwarded" or Forwarded::default(),
     block: "block" or None,
     request_headers: "requestHeaders" or Vec::new(),
+    hidden_headers: "hiddenHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
     underscores_in_headers: "underscoresInHeaders" or false,
     redirect_status: "redirectStatus" or None,
@@ -199,6 +201,8 @@ read_struct!(Host {
     aliases: "aliases" or Vec::new(),
     redirect_to: "redirectTo" or None,
     client_certificate: "clientCertificate" or None,
+    script: "script" or None,
+    locations: "locations" or Vec::new(),
     rules: "rules" or Vec::new(),
 });
 
@@ -208,6 +212,8 @@ read_struct!(ClientCertificate {
     error_page: "errorPage" or None,
     pass_certificate: "passCertificate" or false,
 });
+
+read_struct!(Location { modifier: "modifier" or String::new(), rule: "rule" });
 
 read_struct!(Alias { name: "name", tls: "tls" or false });
 
@@ -240,7 +246,52 @@ read_struct!(PolicySet {
     cookie_path_rewrite: "cookiePathRewrite" or None,
     tls_cluster_suffix: "tlsClusterSuffix" or None,
     mirror: "mirror" or None,
+    hidden_headers: "hiddenHeaders" or None,
+    script: "script" or None,
     route_profile: "routeProfile" or None,
+});
+
+read_struct!(Script {
+    variables: "variables" or Vec::new(),
+    steps: "steps" or Vec::new(),
+    blocks: "blocks" or Vec::new(),
+    access: "access" or Vec::new(),
+    limit_except: "limitExcept" or None,
+});
+
+read_struct!(LimitExcept { methods: "methods", access: "access" });
+
+read_enum!(Step {
+    "if" => If {
+        value: "value",
+        test: "test" or String::new(),
+        against: "against" or String::new(),
+        negated: "negated" or false,
+        skip: "skip"
+    },
+    "enter" => Enter { block: "block" },
+    "set" => Set { variable: "variable", value: "value" },
+    "return" => Return { status: "status", text: "text" or None, content_type: "contentType" or String::new() },
+    "rewrite" => Rewrite {
+        pattern: "pattern",
+        path: "path",
+        query: "query" or None,
+        keep_query: "keepQuery" or false,
+        then: "then"
+    },
+    "break" => Break {},
+});
+
+read_struct!(ScriptBlock {
+    input_headers: "inputHeaders" or Vec::new(),
+    request_headers: "requestHeaders" or Vec::new(),
+    response_headers: "responseHeaders" or Vec::new(),
+});
+
+read_struct!(AnswerEdit {
+    edit: "edit",
+    statuses: "statuses" or Vec::new(),
+    types: "types" or Vec::new(),
 });
 
 read_struct!(Addresses { allow: "allow" or Vec::new(), deny: "deny" or Vec::new() });

@@ -2,7 +2,7 @@
 
 use super::external_auth::{Admission, Verdict, opinion};
 use super::satisfy::{Opinion, Satisfy};
-use super::{Facts, State, access, basic_auth};
+use super::{Facts, State, access, basic_auth, script};
 use crate::decision::{Callout, Reply};
 use crate::router::{CompiledPolicies, RoutingTable};
 
@@ -13,6 +13,18 @@ pub enum Refusal<'a> {
     Ask(Callout<'a>),
     /// It is not let in.
     Reply(Reply<'a>),
+}
+
+/// What the lists of addresses say, and the lines of snippets: nginx reads both as one list, of which the first
+/// line that fits counts.
+fn by_address<'a>(policies: &CompiledPolicies, facts: &Facts<'a>) -> Opinion<'a> {
+    let lists = policies.addresses.as_ref();
+    match lists.map_or(Opinion::Silent, |lists| access::check_address(lists, &facts.client)) {
+        Opinion::Silent => {
+            policies.script.as_ref().map_or(Opinion::Silent, |script| script::check_address(script, facts))
+        }
+        opinion => opinion,
+    }
 }
 
 /// Lets a request in, with what it takes along.
@@ -28,8 +40,8 @@ pub fn admit<'a>(
 ) -> Result<Admission, Refusal<'a>> {
     let mut satisfy = Satisfy::new(policies.satisfy_any);
     let mut admission = Admission::default();
-    if let Some(addresses) = &policies.addresses {
-        satisfy.hear(|| access::check_address(addresses, &facts.client));
+    if policies.addresses.is_some() || policies.script.is_some() {
+        satisfy.hear(|| by_address(policies, facts));
     }
     if let Some(auth) = &policies.basic_auth {
         satisfy.hear(|| basic_auth::check(auth, facts, &mut state.passwords));

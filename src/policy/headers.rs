@@ -4,7 +4,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::{Facts, Template, client_certificate};
+use super::template::Scope;
+use super::{Facts, Template, client_certificate, script};
 use crate::config::HeaderEdit;
 use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER, Scheme};
 use crate::router::{CompiledPolicies, RoutingTable};
@@ -26,6 +27,7 @@ enum Operation {
     Set(Template),
     Add(Template),
     Remove,
+    RemoveAll,
 }
 
 /// Why a header edit is refused.
@@ -61,10 +63,23 @@ impl HeaderTemplate {
     ///
     /// [`InvalidHeader`]
     pub fn compile(edit: HeaderEdit) -> Result<Self, InvalidHeader> {
+        HeaderTemplate::compile_with(edit, &[])
+    }
+
+    /// Compiles an edit whose value may name variables of a script.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidHeader`]
+    pub fn compile_with(edit: HeaderEdit, scope: &Scope) -> Result<Self, InvalidHeader> {
         let (name, operation) = match edit {
-            HeaderEdit::Set { name, value } => (header_name(name)?, Operation::Set(value.into_template()?)),
-            HeaderEdit::Add { name, value } => (header_name(name)?, Operation::Add(value.into_template()?)),
-            HeaderEdit::Remove { name } => (header_name(name)?, Operation::Remove),
+            HeaderEdit::Set { name, value } => (header_name(name)?, Operation::Set(template(value, scope)?)),
+            HeaderEdit::Add { name, value } => (header_name(name)?, Operation::Add(template(value, scope)?)),
+            HeaderEdit::Remove { name } => match name.strip_suffix('*') {
+                Some("") => (Box::default(), Operation::RemoveAll),
+                Some(beginning) => (header_name(beginning.to_owned())?, Operation::RemoveAll),
+                None => (header_name(name)?, Operation::Remove),
+            },
         };
         Ok(HeaderTemplate { name, operation })
     }
@@ -73,7 +88,7 @@ impl HeaderTemplate {
     pub fn needs_clock(&self) -> bool {
         match &self.operation {
             Operation::Set(value) | Operation::Add(value) => value.needs_clock(),
-            Operation::Remove => false,
+            Operation::Remove | Operation::RemoveAll => false,
         }
     }
 
@@ -84,22 +99,17 @@ impl HeaderTemplate {
             Operation::Set(value) => Edit::Set(name, value.render_header(facts)),
             Operation::Add(value) => Edit::Add(name, value.render_header(facts)),
             Operation::Remove => Edit::Remove(name),
+            Operation::RemoveAll => Edit::RemoveAll(name),
         }
     }
 }
 
 /// Reads a value.
-trait IntoTemplate {
-    fn into_template(self) -> Result<Template, InvalidHeader>;
-}
-
-impl IntoTemplate for String {
-    fn into_template(self) -> Result<Template, InvalidHeader> {
-        if self.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
-            return Err(InvalidHeader::Value(self.chars().filter(|c| !c.is_control()).take(40).collect()));
-        }
-        Template::parse(&self).map_err(InvalidHeader::Variable)
+fn template(value: String, scope: &Scope) -> Result<Template, InvalidHeader> {
+    if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(InvalidHeader::Value(value.chars().filter(|c| !c.is_control()).take(40).collect()));
     }
+    Template::parse_with(&value, scope).map_err(InvalidHeader::Variable)
 }
 
 fn header_name(name: String) -> Result<Box<str>, InvalidHeader> {
@@ -121,7 +131,9 @@ pub fn request_edits<'a>(
     cluster: &'a str,
     facts: &Facts<'a>,
 ) -> Vec<Edit<'a>> {
-    let mut edits = standard_edits(table, facts);
+    let mut edits = Vec::new();
+    script::input_edits(facts, &mut edits);
+    edits.extend(standard_edits(table, facts));
     if policies.basic_auth.is_some() {
         // The password was for the gateway. What a user configures below may set another.
         edits.push(Edit::Remove(Cow::Borrowed("authorization")));
@@ -130,7 +142,9 @@ pub fn request_edits<'a>(
         edits.push(Edit::Set(Cow::Borrowed("x-original-uri"), Cow::Borrowed(facts.request.target())));
     }
     let configured = table.request_headers.iter().chain(&policies.request_headers);
-    edits.extend(configured.map(|edit| edit.render(facts)).filter(|edit| !takes_host_away(edit)));
+    edits.extend(configured.map(|edit| edit.render(facts)));
+    script::request_edits(facts, &mut edits);
+    edits.retain(|edit| !takes_host_away(edit));
     choose(cluster, policies.route_profile.as_deref().unwrap_or_default(), &mut edits);
     edits
 }
@@ -188,6 +202,7 @@ pub(super) fn takes_host_away(edit: &Edit<'_>) -> bool {
         Edit::Set(name, value) => name == ":authority" && value.is_empty(),
         Edit::Remove(name) => name == ":authority",
         Edit::Add(name, _) => name == ":authority",
+        Edit::RemoveAll(_) | Edit::For(..) => false,
     }
 }
 
@@ -212,20 +227,21 @@ pub fn response_edits<'a>(
 ) -> Vec<Edit<'a>> {
     let cors = policies.and_then(|policies| policies.cors.as_ref());
     let own = policies.map_or(&[][..], |policies| &policies.response_headers);
-    let mut edits: Vec<Edit<'a>> =
-        table.response_headers.iter().chain(own).map(|edit| edit.render(facts)).collect();
+    let hidden = policies.and_then(|policies| policies.hidden_headers.as_deref());
+    let hidden = hidden.unwrap_or(&table.hidden_headers).iter();
+    let mut edits: Vec<Edit<'a>> = hidden.map(|name| Edit::Remove(Cow::Borrowed(name))).collect();
     if let Some(hsts) = table.hsts.as_deref()
         && facts.selected.is_some()
         && facts.request.connection.scheme == Scheme::Https
     {
-        // nginx hides headers of the backend before it sets this one, and sets those of users after it.
-        let hidden = edits.iter().take_while(|edit| matches!(edit, Edit::Remove(_))).count();
         let name = Cow::Borrowed("strict-transport-security");
-        edits.insert(hidden, Edit::Set(name, Cow::Borrowed(hsts.as_bytes())));
+        edits.push(Edit::Set(name, Cow::Borrowed(hsts.as_bytes())));
     }
+    edits.extend(table.response_headers.iter().chain(own).map(|edit| edit.render(facts)));
     if let Some(cors) = cors {
         cors.edits(facts, &mut edits);
     }
+    script::response_edits(facts, &mut edits);
     edits
 }
 

@@ -24,6 +24,7 @@ mod redirect;
 mod reply;
 mod rewrite;
 mod satisfy;
+pub mod script;
 mod sizes;
 mod template;
 
@@ -50,7 +51,8 @@ pub use network::{Network, NetworkSet};
 pub use reply::page;
 use rewrite::Rewritten;
 pub use satisfy::{Opinion, Satisfy};
-pub use template::{Template, UnknownVariable};
+use script::Outcome;
+pub use template::{Scope, Template, UnknownVariable};
 
 use balance::Choice;
 
@@ -110,9 +112,17 @@ pub struct Facts<'a> {
     pub is_error_page: bool,
     /// What the service said that was asked about the request; none where none was asked yet.
     pub answer: Option<&'a CalloutAnswer<'a>>,
+    /// How far the scripts have come; none where none was run.
+    pub script: Option<Box<script::Running<'a>>>,
 }
 
 impl Facts<'_> {
+    /// The query that the request has by now, without its `?`; empty where there is none.
+    pub fn args(&self) -> &[u8] {
+        let rewritten = self.script.as_ref().and_then(|script| script.query());
+        rewritten.or(self.query).unwrap_or_default()
+    }
+
     /// The identifier that a request without one gets: 32 hexadecimal digits, as nginx's `$request_id`.
     pub fn request_id(&self) -> [u8; 32] {
         let mut id = [b'0'; 32];
@@ -159,6 +169,7 @@ fn decide_with<'a>(
         certificate: None,
         is_error_page: false,
         answer: service,
+        script: None,
     };
     if let Some(reply) = sizes::check(table.header_buffers, request) {
         return answer(table, &unread(client), None, reply);
@@ -181,6 +192,7 @@ fn decide_with<'a>(
             certificate: None,
             is_error_page: false,
             answer: service,
+            script: None,
         };
         return answer(table, &facts, None, page(403, "blocked"));
     }
@@ -194,12 +206,9 @@ fn decide_with<'a>(
         certificate: None,
         is_error_page: false,
         answer: service,
+        script: None,
     };
-    let host = match &selection {
-        Selection::UnknownHost => None,
-        Selection::NoRule(host) | Selection::LimitExceeded(host) => Some(*host),
-        Selection::Rule(selected) | Selection::Refuse(selected) => Some(selected.host),
-    };
+    let host = selection.host();
     if let Some(settings) = host.and_then(|host| host.client_certificate.as_deref()) {
         match client_certificate::check(settings, table, request) {
             Verdict::Pass(told) => facts.certificate = Some(told),
@@ -222,6 +231,16 @@ fn decide_with<'a>(
         let reply = reply::redirect(table.redirect_status, location, "host_redirect");
         return answer(table, &facts, None, reply);
     }
+    if let Some(script) = host.and_then(|host| host.script.as_ref()) {
+        match script::run(script, &mut facts, false, &mut state.expressions) {
+            Outcome::Reply(reply) => return answer(table, &facts, None, reply),
+            // A rewrite holds whether or not it ends the script: a rule is yet to be chosen.
+            _ if facts.script.as_ref().is_some_and(|script| script.moved) => {
+                selection = router::select(table, request.authority(), &facts.path, &mut state.scratch);
+            }
+            _ => {}
+        }
+    }
     if *facts.path == *b"/"
         && let Some(app_root) = host.and_then(|host| host.app_root.as_deref())
     {
@@ -230,6 +249,27 @@ fn decide_with<'a>(
         let location = [&location, app_root.as_bytes()].concat();
         return answer(table, &facts, None, reply::redirect(302, location, "app_root"));
     }
+    decide_selection(table, facts, selection, 0, state)
+}
+
+/// Most times that a rule is chosen anew for a request, as in nginx.
+const MAX_HOPS: u8 = 10;
+
+/// Decides a request for which a rule has been looked for, the `hops`th time after the first.
+fn decide_selection<'a>(
+    table: &'a RoutingTable,
+    mut facts: Facts<'a>,
+    selection: Selection<'a>,
+    hops: u8,
+    state: &mut State,
+) -> Decision<'a> {
+    let authority = facts.request.authority();
+    let selection = match selection.host() {
+        Some(host) if !host.locations.is_empty() => {
+            router::locate(table, authority, &facts.path, selection, &mut state.expressions)
+        }
+        _ => selection,
+    };
     match selection {
         // The catch-all server of ingress-nginx answers the health checks of load balancers.
         Selection::UnknownHost if *facts.path == *b"/healthz" => {
@@ -244,7 +284,7 @@ fn decide_with<'a>(
         }
         Selection::Rule(selected) => {
             facts.selected = Some(selected);
-            decide_rule(table, facts, selected, state)
+            decide_rule(table, facts, selected, hops, state)
         }
     }
 }
@@ -252,8 +292,9 @@ fn decide_with<'a>(
 /// Decides a request that has a rule.
 fn decide_rule<'a>(
     table: &'a RoutingTable,
-    facts: Facts<'a>,
+    mut facts: Facts<'a>,
     selected: Selected<'a>,
+    hops: u8,
     state: &mut State,
 ) -> Decision<'a> {
     let request = facts.request;
@@ -267,23 +308,37 @@ fn decide_rule<'a>(
         let location = redirect::with_slash(&facts, &selected.rule.path, policies.relative_redirects);
         return answer(table, &facts, None, reply::redirect(301, location, "missing_slash"));
     }
-    let refuse = |reply| refuse(table, &facts, policies, reply);
     if policies
         .max_body_bytes
         .is_some_and(|most| declared_length(request).is_some_and(|length| length > most))
     {
-        return refuse(page(413, "body_too_large"));
+        return refuse(table, &facts, policies, page(413, "body_too_large"));
     }
     if policies.denied.is_some() {
         return answer(table, &facts, None, page(503, "denied"));
     }
     if let Some(reply) = policies.cors.as_ref().and_then(|cors| cors.preflight(&facts)) {
-        return refuse(reply);
+        return refuse(table, &facts, policies, reply);
     }
     if let Some(redirect) = &policies.redirect {
-        return refuse(redirect::configured(redirect, policies.relative_redirects, &facts));
+        let reply = redirect::configured(redirect, policies.relative_redirects, &facts);
+        return refuse(table, &facts, policies, reply);
     }
-    let rewritten = policies.rewrite.as_ref().map(|rewrite| rewrite::rewrite(rewrite, &facts));
+    if let Some(script) = &policies.script {
+        match script::run(script, &mut facts, policies.relative_redirects, &mut state.expressions) {
+            Outcome::On => {}
+            Outcome::Reply(reply) => return refuse(table, &facts, policies, reply),
+            Outcome::Relocate if hops < MAX_HOPS => {
+                let selection = router::select(table, request.authority(), &facts.path, &mut state.scratch);
+                return decide_selection(table, facts, selection, hops.saturating_add(1), state);
+            }
+            Outcome::Relocate => return refuse(table, &facts, policies, page(500, "rewrite_cycle")),
+        }
+    }
+    let refuse = |reply| refuse(table, &facts, policies, reply);
+    let ended = facts.script.as_ref().is_some_and(|script| script.ended);
+    let rewrite = policies.rewrite.as_ref().filter(|_| !ended);
+    let rewritten = rewrite.map(|rewrite| rewrite::rewrite(rewrite, &facts));
     let path = match rewritten {
         Some(Rewritten::Elsewhere(location)) => return refuse(reply::redirect(302, location, "rewrite")),
         Some(Rewritten::Target { target, forwarded_prefix }) => Some((target, forwarded_prefix)),
@@ -327,6 +382,8 @@ fn decide_rule<'a>(
     if let Some((target, forwarded_prefix)) = path {
         edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(target)));
         edits.extend(forwarded_prefix.map(|prefix| Edit::Set(Cow::Borrowed("x-forwarded-prefix"), prefix)));
+    } else if let Some(target) = script::target(&facts) {
+        edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(target)));
     }
     let on_response = headers::response_edits(table, Some(policies), &facts);
     let on_response = on_response.into_iter().map(Edit::into_owned);

@@ -159,7 +159,7 @@ fn no_request_makes_it_panic_or_breaks_a_header() {
                 *seen.entry("forward").or_default() += 1;
                 forward.edits.iter().chain(&forward.on_response).any(|edit| match edit {
                     Edit::Set(_, value) | Edit::Add(_, value) => breaks(value),
-                    Edit::Remove(_) => false,
+                    Edit::Remove(_) | Edit::RemoveAll(_) | Edit::For(..) => false,
                 })
             }
             Decision::Reply(reply) => {

@@ -41,9 +41,8 @@ pub fn with_slash(facts: &Facts<'_>, rule_path: &str, relative: bool) -> Vec<u8>
     let mut path = Vec::with_capacity(rule_path.len());
     escape(rule_path.as_bytes(), &mut path);
     let mut location = completed(&path, relative, facts);
-    if let Some(query) = facts.query
-        && !query.is_empty()
-    {
+    let query = facts.args();
+    if !query.is_empty() {
         location.push(b'?');
         location.extend_from_slice(query);
     }
@@ -226,8 +225,7 @@ mod tests {
     #[test]
     fn strict_transport_security() {
         let hsts = r#"{"hsts":"max-age=9"}"#;
-        let hidden =
-            r#"{"hsts":"max-age=9","responseHeaders":[{"remove":{"name":"Strict-Transport-Security"}}]}"#;
+        let hidden = r#"{"hsts":"max-age=9","hiddenHeaders":["Strict-Transport-Security"]}"#;
         let own = r#"{"hsts":"max-age=9","responseHeaders":[{"set":{"name":"Strict-Transport-Security","value":"0"}}]}"#;
         let cases = [
             (hsts, Scheme::Https, "/p", "200 max-age=9"),

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::decision::{Edit, Reply};
+use crate::decision::{Edit, Reply, begins_with};
 
 /// An error page as nginx writes it (`server_tokens off`).
 pub fn page(status: u16, details: &'static str) -> Reply<'static> {
@@ -34,17 +34,41 @@ pub fn redirect(status: u16, location: Vec<u8>, details: &'static str) -> Reply<
 /// Applies the edits that every answer gets.
 pub fn edit<'a>(reply: &mut Reply<'a>, edits: Vec<Edit<'a>>) {
     for edit in edits {
-        let (Edit::Set(name, _) | Edit::Add(name, _) | Edit::Remove(name)) = &edit;
-        if !matches!(edit, Edit::Add(..)) {
-            reply.headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
+        let edit = match edit {
+            Edit::For(answers, edit) => {
+                let kind = reply.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+                if !answers.fits(reply.status, kind.map_or(&b""[..], |(_, value)| value)) {
+                    continue;
+                }
+                *edit
+            }
+            edit => edit,
+        };
+        match &edit {
+            Edit::Set(name, _) | Edit::Remove(name) => {
+                reply.headers.retain(|(found, _)| !found.eq_ignore_ascii_case(name));
+            }
+            Edit::RemoveAll(name) => {
+                reply.headers.retain(|(found, _)| !begins_with(found.as_bytes(), name));
+            }
+            Edit::Add(..) | Edit::For(..) => {}
         }
         match edit {
-            Edit::Set(_, value) if value.is_empty() => {}
-            Edit::Set(name, value) | Edit::Add(name, value) => reply.headers.push((name, value)),
-            Edit::Remove(_) => {}
+            Edit::Set(name, value) | Edit::Add(name, value) if !value.is_empty() => {
+                reply.headers.push((name, value));
+            }
+            _ => {}
         }
     }
 }
+
+/// Whether nginx has a page for a status.
+pub fn has_page(status: u16) -> bool {
+    !matches!(status, ..300 | 304 | 418 | 444 | 499) && reason(status) != UNKNOWN
+}
+
+/// The words for a status that nginx has none for.
+const UNKNOWN: &str = "Error";
 
 /// The words that nginx has for a status.
 fn reason(status: u16) -> &'static str {
@@ -69,6 +93,6 @@ fn reason(status: u16) -> &'static str {
         502 => "Bad Gateway",
         503 => "Service Temporarily Unavailable",
         504 => "Gateway Time-out",
-        _ => "Error",
+        _ => UNKNOWN,
     }
 }

@@ -49,21 +49,32 @@ fn path<'a>(
         return Rewritten::Elsewhere(elsewhere(target, facts));
     }
     let forwarded_prefix = forwarded_prefix.map(|prefix| prefix.render_header(facts));
-    Rewritten::Target { target: escaped(&rendered, facts.query), forwarded_prefix }
+    Rewritten::Target { target: escaped(&rendered, facts.args()), forwarded_prefix }
 }
 
 /// The Location of a rewrite to another site, as nginx makes it (`ngx_http_script_regex_end_code`): groups are
 /// escaped where the path of the request has an escape or a plus, and then the whole is unescaped up to its
 /// first question mark, but for what could not stand in a URL.
 fn elsewhere(target: &Template, facts: &Facts<'_>) -> Vec<u8> {
+    let mut location = unescaped(&escaped_groups(target, facts));
+    append_query(&mut location, facts.args());
+    location
+}
+
+/// A text whose groups are escaped where the path of the request has an escape or a plus.
+pub fn escaped_groups<'a>(target: &'a Template, facts: &Facts<'a>) -> Cow<'a, [u8]> {
     let raw = facts.request.target().split(|byte| matches!(byte, b'?' | b'#')).next().unwrap_or_default();
     let quoted = raw.iter().any(|byte| matches!(byte, b'%' | b'+'));
-    let rendered = target.render_groups(facts, &|group, out| match quoted {
+    target.render_groups(facts, &|group, out| match quoted {
         true => escape_argument(group, out),
         false => out.extend_from_slice(group),
-    });
+    })
+}
+
+/// A URL unescaped up to its first question mark, but for what could not stand in it.
+pub fn unescaped(rendered: &[u8]) -> Vec<u8> {
     let mut location = Vec::with_capacity(rendered.len());
-    let mut rest = &*rendered;
+    let mut rest = rendered;
     let mut unescape = true;
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
@@ -83,7 +94,6 @@ fn elsewhere(target: &Template, facts: &Facts<'_>) -> Vec<u8> {
             }
         }
     }
-    append_query(&mut location, facts.query);
     location
 }
 
@@ -121,14 +131,13 @@ fn prefix<'a>(target: &str, facts: &Facts<'a>) -> Rewritten<'a> {
     if path == *facts.path {
         return Rewritten::Unchanged;
     }
-    Rewritten::Target { target: escaped(&path, facts.query), forwarded_prefix: None }
+    Rewritten::Target { target: escaped(&path, facts.args()), forwarded_prefix: None }
 }
 
 /// A path on its way to the backend. One that does not begin with a slash gets one: no HTTP request can go
 /// without.
-fn escaped(path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
-    let mut target =
-        Vec::with_capacity(path.len().saturating_add(query.map_or(0, <[u8]>::len)).saturating_add(8));
+fn escaped(path: &[u8], query: &[u8]) -> Vec<u8> {
+    let mut target = Vec::with_capacity(path.len().saturating_add(query.len()).saturating_add(8));
     if path.first() != Some(&b'/') {
         target.push(b'/');
     }
@@ -137,10 +146,8 @@ fn escaped(path: &[u8], query: Option<&[u8]>) -> Vec<u8> {
     target
 }
 
-fn append_query(target: &mut Vec<u8>, query: Option<&[u8]>) {
-    if let Some(query) = query
-        && !query.is_empty()
-    {
+fn append_query(target: &mut Vec<u8>, query: &[u8]) {
+    if !query.is_empty() {
         target.push(b'?');
         target.extend_from_slice(query);
     }
@@ -186,6 +193,7 @@ mod tests {
             certificate: None,
             is_error_page: false,
             answer: None,
+            script: None,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match rewrite(compiled, &facts) {

@@ -7,7 +7,12 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::Facts;
+use crate::decision::Scheme;
 use crate::router::PathMatch;
+use crate::router::path::escape_byte;
+
+/// Names of variables that a script sets, and their numbers.
+pub type Scope = [(Box<str>, usize)];
 
 /// Text with variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +24,8 @@ pub struct Template {
 enum Part {
     Text(Box<str>),
     Group(usize),
+    /// One that a script sets.
+    Set(usize),
     Variable(Variable),
 }
 
@@ -28,6 +35,14 @@ enum Variable {
     Args,
     BestHttpHost,
     EscapedRequestUri,
+    /// `$date_plus_SECONDS`, `$date_minus_SECONDS`: the time of the request and so many seconds, as HTTP has it.
+    /// Of our own, for nginx's `expires`.
+    Date(i64),
+    ForwardedFor,
+    Https,
+    RemoteUser,
+    ServerName,
+    UpstreamName,
     Host,
     IngressName,
     IsArgs,
@@ -37,7 +52,6 @@ enum Variable {
     PassAccessScheme,
     PassPort,
     RemoteAddr,
-    RemoteUser,
     RequestId,
     RequestMethod,
     RequestUri,
@@ -76,6 +90,15 @@ impl Template {
     ///
     /// [`UnknownVariable`]
     pub fn parse(text: &str) -> Result<Self, UnknownVariable> {
+        Template::parse_with(text, &[])
+    }
+
+    /// Reads text that may name variables of a script, which go before those of nginx.
+    ///
+    /// # Errors
+    ///
+    /// [`UnknownVariable`]
+    pub fn parse_with(text: &str, scope: &Scope) -> Result<Self, UnknownVariable> {
         let mut parts: Vec<Part> = Vec::new();
         let mut literal = String::new();
         let mut rest = text;
@@ -97,7 +120,10 @@ impl Template {
             }
             parts.push(match name.parse::<usize>() {
                 Ok(group) => Part::Group(group),
-                Err(_) => Part::Variable(Variable::named(name)?),
+                Err(_) => match scope.iter().find(|(found, _)| **found == *name) {
+                    Some((_, number)) => Part::Set(*number),
+                    None => Part::Variable(Variable::named(name)?),
+                },
             });
         }
         literal.push_str(rest);
@@ -109,7 +135,8 @@ impl Template {
 
     /// Rendering looks at the time.
     pub fn needs_clock(&self) -> bool {
-        self.parts.contains(&Part::Variable(Variable::Msec))
+        let is_time = |part: &Part| matches!(part, Part::Variable(Variable::Msec | Variable::Date(_)));
+        self.parts.iter().any(is_time)
     }
 
     /// The text, if it has no variables.
@@ -140,6 +167,10 @@ impl Template {
             match part {
                 Part::Text(text) => out.extend_from_slice(text.as_bytes()),
                 Part::Group(number) => write(group(facts, *number), &mut out),
+                Part::Set(number) => {
+                    let script = facts.script.as_ref();
+                    out.extend_from_slice(script.map_or(&b""[..], |script| script.value(*number)));
+                }
                 Part::Variable(variable) => variable.render(facts, &mut out),
             }
         }
@@ -166,7 +197,7 @@ fn escape_if(text: Cow<'_, [u8]>, escapes: fn(&u8) -> bool) -> Cow<'_, [u8]> {
     let mut out = Vec::with_capacity(text.len());
     for byte in text.iter() {
         if escapes(byte) {
-            percent_escape(*byte, &mut out);
+            escape_byte(*byte, &mut out);
         } else {
             out.push(*byte);
         }
@@ -196,6 +227,10 @@ fn is_name_byte(byte: u8) -> bool {
 }
 
 fn group<'a>(facts: &'a Facts<'_>, number: usize) -> &'a [u8] {
+    // The last match of a script goes before that of the rule.
+    if let Some(group) = facts.script.as_ref().and_then(|script| script.group(number)) {
+        return group;
+    }
     match facts.selected.map(|selected| selected.path_match) {
         Some(PathMatch::Expression(groups)) => groups.get(&facts.path, number),
         _ => &[],
@@ -209,7 +244,13 @@ impl Variable {
             "best_http_host" => Variable::BestHttpHost,
             "escaped_request_uri" => Variable::EscapedRequestUri,
             "document_uri" | "uri" => Variable::Uri,
+            "content_length" => Variable::Header("content-length".into()),
+            "content_type" => Variable::Header("content-type".into()),
             "host" => Variable::Host,
+            "https" => Variable::Https,
+            "proxy_add_x_forwarded_for" => Variable::ForwardedFor,
+            "proxy_host" | "proxy_upstream_name" => Variable::UpstreamName,
+            "server_name" => Variable::ServerName,
             "http_host" => Variable::Header(":authority".into()),
             "ingress_name" => Variable::IngressName,
             "is_args" => Variable::IsArgs,
@@ -234,6 +275,8 @@ impl Variable {
                     Variable::Argument(argument.into())
                 } else if let Some(cookie) = name.strip_prefix("cookie_") {
                     Variable::Cookie(cookie.into())
+                } else if let Some(offset) = name.strip_prefix("date_").and_then(seconds) {
+                    Variable::Date(offset)
                 } else {
                     return Err(UnknownVariable { name: name.to_owned() });
                 }
@@ -250,13 +293,38 @@ impl Variable {
             Some((name.split_once('/')?.1, port))
         });
         match self {
-            Variable::Args => out.extend_from_slice(facts.query.unwrap_or_default()),
+            Variable::Args => out.extend_from_slice(facts.args()),
             Variable::BestHttpHost => out.extend_from_slice(facts.client.host),
             Variable::EscapedRequestUri => escape_component(request.target(), out),
             Variable::Host => out.extend_from_slice(&crate::router::canonical_host(request.authority())),
+            Variable::Date(offset) => date(request.now_ms, *offset, out),
+            Variable::ForwardedFor => {
+                if let Some(before) = request.joined_header("x-forwarded-for").filter(|line| !line.is_empty())
+                {
+                    out.extend_from_slice(&before);
+                    out.extend_from_slice(b", ");
+                }
+                out.extend_from_slice(&facts.client.address);
+            }
+            Variable::Https => {
+                if request.connection.scheme == Scheme::Https {
+                    out.extend_from_slice(b"on");
+                }
+            }
+            Variable::ServerName => {
+                let host = facts.selected.map_or("", |selected| &*selected.host.name);
+                out.extend_from_slice(if host == "*" { "_" } else { host }.as_bytes());
+            }
+            Variable::UpstreamName => {
+                let namespace = ingress.unwrap_or_default().0;
+                let (service, port) = service.unwrap_or_default();
+                for part in [namespace, "-", service, "-", port] {
+                    out.extend_from_slice(part.as_bytes());
+                }
+            }
             Variable::IngressName => out.extend_from_slice(ingress.unwrap_or_default().1.as_bytes()),
             Variable::IsArgs => {
-                if facts.query.is_some_and(|query| !query.is_empty()) {
+                if !facts.args().is_empty() {
                     out.push(b'?');
                 }
             }
@@ -281,9 +349,7 @@ impl Variable {
             Variable::ServicePort => out.extend_from_slice(service.unwrap_or_default().1.as_bytes()),
             Variable::Uri => out.extend_from_slice(&facts.path),
             Variable::Header(name) => out.extend_from_slice(&request.joined_header(name).unwrap_or_default()),
-            Variable::Argument(name) => {
-                out.extend_from_slice(argument(facts.query.unwrap_or_default(), name))
-            }
+            Variable::Argument(name) => out.extend_from_slice(argument(facts.args(), name)),
             Variable::Cookie(name) => out.extend_from_slice(cookie(request, name).unwrap_or_default()),
         }
     }
@@ -306,15 +372,59 @@ fn escape_component(text: &[u8], out: &mut Vec<u8>) {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(byte) {
             out.push(*byte);
         } else {
-            percent_escape(*byte, out);
+            escape_byte(*byte, out);
         }
     }
 }
 
-/// A byte as `%XX`.
-fn percent_escape(byte: u8, out: &mut Vec<u8>) {
-    let digit = |nibble: u8| b"0123456789ABCDEF".get(usize::from(nibble)).copied().unwrap_or(b'0');
-    out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+/// `plus_SECONDS` or `minus_SECONDS`.
+fn seconds(text: &str) -> Option<i64> {
+    match text.strip_prefix("plus_") {
+        Some(seconds) => seconds.parse::<u32>().ok().map(i64::from),
+        None => {
+            text.strip_prefix("minus_")?.parse::<u32>().ok().map(|seconds| i64::from(seconds).wrapping_neg())
+        }
+    }
+}
+
+/// A date as HTTP has it (RFC 9110, section 5.6.7), some seconds after a time in milliseconds since 1970.
+fn date(now_ms: u64, offset: i64, out: &mut Vec<u8>) {
+    const DAYS: &[&str; 7] = &["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: &[&str; 12] =
+        &["Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec", "Jan", "Feb"];
+    let now = (now_ms / 1000).min(1 << 40);
+    let time = now.saturating_add_signed(offset);
+    let (days, rest) = (time / 86_400, time % 86_400);
+    // Years begin with March here, so that the odd day is the last one of a year. 719468 days lie between the
+    // first of March of the year 0 and 1970.
+    let day = days.saturating_add(719_468);
+    let (era, of_era) = (day / 146_097, day % 146_097);
+    let leap = (of_era / 1_460).saturating_add(of_era / 146_096);
+    let year = of_era.saturating_add(of_era / 36_524).saturating_sub(leap) / 365;
+    let of_year =
+        of_era.saturating_sub(year.saturating_mul(365).saturating_add(year / 4).saturating_sub(year / 100));
+    let month = of_year.saturating_mul(5).saturating_add(2) / 153;
+    let of_month = of_year.saturating_sub(month.saturating_mul(153).saturating_add(2) / 5).saturating_add(1);
+    let year = era.saturating_mul(400).saturating_add(year).saturating_add(u64::from(month > 9));
+    let two = |number: u64| {
+        [b'0'.saturating_add((number / 10 % 10) as u8), b'0'.saturating_add((number % 10) as u8)]
+    };
+    out.extend_from_slice(word(DAYS, days % 7).as_bytes());
+    out.extend_from_slice(b", ");
+    out.extend_from_slice(&two(of_month));
+    out.push(b' ');
+    out.extend_from_slice(word(MONTHS, month).as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(year.to_string().as_bytes());
+    for (sign, number) in [(b' ', rest / 3600), (b':', rest / 60 % 60), (b':', rest % 60)] {
+        out.push(sign);
+        out.extend_from_slice(&two(number));
+    }
+    out.extend_from_slice(b" GMT");
+}
+
+fn word(words: &'static [&'static str], at: u64) -> &'static str {
+    usize::try_from(at).ok().and_then(|at| words.get(at).copied()).unwrap_or_default()
 }
 
 /// The first argument of a name in a query; names compare without case, as in nginx.
@@ -371,6 +481,7 @@ mod tests {
             certificate: None,
             is_error_page: false,
             answer: None,
+            script: None,
         };
         let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         String::from_utf8_lossy(&template.render(&facts)).into_owned()
@@ -399,6 +510,13 @@ mod tests {
             ("$cookie_session$cookie_SESSION$cookie_sess", "s%3ds%3d"),
             ("$remote_addr $server_port $request_method", "10.0.0.9 8080 GET"),
             ("t=${msec}", "t=1700000000.042"),
+            ("$date_plus_0", "Tue, 14 Nov 2023 22:13:20 GMT"),
+            ("$date_plus_9244000", "Thu, 29 Feb 2024 22:00:00 GMT"),
+            ("$date_plus_9251200", "Fri, 01 Mar 2024 00:00:00 GMT"),
+            ("$date_plus_9251199", "Thu, 29 Feb 2024 23:59:59 GMT"),
+            ("$date_minus_1700000000", "Thu, 01 Jan 1970 00:00:00 GMT"),
+            ("$https|$server_name|$remote_user", "||"),
+            ("$proxy_add_x_forwarded_for", "10.0.0.9"),
             ("$req_id", "00000000000000000000000000000abc"),
             ("$1$10", "0"),
         ];

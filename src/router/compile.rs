@@ -9,19 +9,20 @@ use super::balancing::{self, CompiledBalancing};
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledHost, CompiledMirror, CompiledPolicies, CompiledRedirect, CompiledRewrite,
-    CompiledRule, Fault, HeaderBuffers, HeaderPattern, RoutingTable,
+    CompiledErrorPages, CompiledHost, CompiledLocation, CompiledMirror, CompiledPolicies, CompiledRedirect,
+    CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind, RoutingTable,
 };
 use crate::config::{
     Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
-    Global, HeaderEdit, Host, Mirror, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, VerifyClient,
+    Global, HeaderEdit, Host, Location, Mirror, PluginConfig, PolicySet, Redirect, Replacement, Rewrite,
+    Rule, VerifyClient,
 };
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
 use crate::policy::{
     ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template, challenge,
 };
-use crate::regex::{self, Regex};
+use crate::regex::{self, Options, Regex};
 
 /// User name to hash, shared by the policies that refer to one list.
 type Users = Rc<HashMap<Box<[u8]>, PasswordHash>>;
@@ -84,6 +85,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         header_line_bytes,
         header_buffers,
         request_headers,
+        hidden_headers,
         response_headers,
         underscores_in_headers,
         redirect_status,
@@ -110,6 +112,7 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
             bytes: header_line_bytes.unwrap_or(8192) as usize,
         },
         request_headers,
+        hidden_headers: boxed(hidden_headers),
         response_headers,
         redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,
         hsts: hsts.map(Into::into),
@@ -179,10 +182,15 @@ fn pattern(text: &str) -> Result<HeaderPattern, regex::Error> {
         return Ok(HeaderPattern::Text(text.as_bytes().into()));
     };
     let (expression, options) = match expression.strip_prefix('*') {
-        Some(expression) => (expression, regex::Options::CASELESS),
-        None => (expression, regex::Options::default()),
+        Some(expression) => (expression, Options::CASELESS),
+        None => (expression, Options::default()),
     };
     Regex::new(expression, options).map(|regex| HeaderPattern::Expression(Box::new(regex)))
+}
+
+/// Names of headers.
+fn boxed(names: Vec<String>) -> Box<[Box<str>]> {
+    names.into_iter().map(|name| name.to_ascii_lowercase().into()).collect()
 }
 
 fn pair(Replacement { from, to }: Replacement) -> (Box<str>, Box<str>) {
@@ -199,11 +207,20 @@ pub(super) fn text(at: &str, text: &str) -> Result<(), ConfigError> {
 
 /// What is gathered on the way.
 #[derive(Default)]
-struct Compiler {
+pub(super) struct Compiler {
+    /// Names of variables of scripts, by number.
+    pub(super) variables: Vec<Box<str>>,
     faults: Vec<Fault>,
     /// How many rules there are so far.
     rules: u32,
-    needs_clock: bool,
+    pub(super) needs_clock: bool,
+}
+
+/// Compiles an expression of a snippet.
+pub(super) fn regex(at: &str, pattern: &str, caseless: bool) -> Result<Box<Regex>, ConfigError> {
+    Regex::new(pattern, Options { caseless })
+        .map(Box::new)
+        .map_err(|error| inconsistent(at, error.to_string()))
 }
 
 impl Compiler {
@@ -259,6 +276,8 @@ impl Compiler {
             cookie_path_rewrite,
             tls_cluster_suffix,
             mirror,
+            hidden_headers,
+            script,
             route_profile,
         } = set;
         let rewrites = [&location_rewrite, &cookie_domain_rewrite, &cookie_path_rewrite];
@@ -361,6 +380,8 @@ impl Compiler {
             answer_rewrite,
             tls_cluster_suffix: tls_cluster_suffix.map(Into::into),
             mirror,
+            hidden_headers: hidden_headers.map(boxed),
+            script: script.map(|script| self.script(&format!("{at}.script"), script)).transpose()?,
             route_profile: route_profile.map(Into::into),
         })
     }
@@ -383,7 +404,7 @@ impl Compiler {
             text(&format!("{at}.errorPage"), page)?;
         }
         let subject = subject.and_then(|subject| {
-            let compiled = Regex::new(&subject, regex::Options::default());
+            let compiled = Regex::new(&subject, Options::default());
             compiled
                 .map_err(|error| {
                     verify = VerifyClient::Refuse;
@@ -416,6 +437,49 @@ impl Compiler {
         edits.into_iter().enumerate().map(compile).collect()
     }
 
+    fn rule(
+        &mut self,
+        at: &str,
+        rule: Rule,
+        policies: usize,
+        balancings: usize,
+    ) -> Result<CompiledRule, ConfigError> {
+        if rule.policies >= policies {
+            let reason =
+                format!("there are {policies} sets of policies, this names number {}", rule.policies);
+            return Err(inconsistent(format!("{at}.policies"), reason));
+        }
+        let action = match rule.action {
+            Action::Forward { cluster, service, balancing } => {
+                if let Some(balancing) = balancing.filter(|position| *position >= balancings) {
+                    let reason = format!("there are {balancings} of them, this names number {balancing}");
+                    return Err(inconsistent(format!("{at}.action.balancing"), reason));
+                }
+                let service = (!service.is_empty()).then(|| service.into());
+                CompiledAction::Forward { cluster: cluster.into(), service, balancing }
+            }
+            Action::StandIn { cluster, service } => {
+                CompiledAction::StandIn { cluster: cluster.into(), service: service.into() }
+            }
+            Action::Respond { status, reason } if (200..600).contains(&status) => {
+                CompiledAction::Respond { status, reason: reason.into() }
+            }
+            Action::Respond { status, .. } => {
+                let reason = format!("{status} is not a status between 200 and 599");
+                return Err(inconsistent(format!("{at}.action.status"), reason));
+            }
+        };
+        self.rules = self.rules.saturating_add(1);
+        Ok(CompiledRule {
+            number: self.rules,
+            ingress: rule.ingress.into(),
+            path: rule.path.into(),
+            path_type: rule.path_type,
+            policies: rule.policies,
+            action,
+        })
+    }
+
     fn host(
         &mut self,
         index: usize,
@@ -431,6 +495,8 @@ impl Compiler {
             aliases: _,
             redirect_to,
             client_certificate,
+            script,
+            locations,
             rules,
         } = host;
         if let Some(to) = &redirect_to {
@@ -450,43 +516,29 @@ impl Compiler {
         let mut compiled = Vec::with_capacity(rules.len());
         let first_rule = self.rules.saturating_add(1);
         for (position, rule) in rules.into_iter().enumerate() {
-            if rule.policies >= policies {
-                let reason =
-                    format!("there are {policies} sets of policies, this names number {}", rule.policies);
-                return Err(inconsistent(format!("hosts[{index}].rules[{position}].policies"), reason));
-            }
-            let action = match rule.action {
-                Action::Forward { cluster, service, balancing } => {
-                    if let Some(balancing) = balancing.filter(|position| *position >= balancings) {
-                        let at = format!("hosts[{index}].rules[{position}].action.balancing");
-                        let reason = format!("there are {balancings} of them, this names number {balancing}");
-                        return Err(inconsistent(at, reason));
-                    }
-                    let service = (!service.is_empty()).then(|| service.into());
-                    CompiledAction::Forward { cluster: cluster.into(), service, balancing }
-                }
-                Action::StandIn { cluster, service } => {
-                    CompiledAction::StandIn { cluster: cluster.into(), service: service.into() }
-                }
-                Action::Respond { status, reason } if (200..600).contains(&status) => {
-                    CompiledAction::Respond { status, reason: reason.into() }
-                }
-                Action::Respond { status, .. } => {
-                    let reason = format!("{status} is not a status between 200 and 599");
-                    return Err(inconsistent(
-                        format!("hosts[{index}].rules[{position}].action.status"),
-                        reason,
-                    ));
-                }
+            compiled.push(self.rule(
+                &format!("hosts[{index}].rules[{position}]"),
+                rule,
+                policies,
+                balancings,
+            )?);
+        }
+        let script =
+            script.map(|script| self.script(&format!("hosts[{index}].script"), script)).transpose()?;
+        let mut before = Vec::with_capacity(locations.len());
+        for (position, Location { modifier, rule }) in locations.into_iter().enumerate() {
+            let at = format!("hosts[{index}].locations[{position}]");
+            let kind = match modifier.as_str() {
+                "=" => LocationKind::Exact,
+                "" => LocationKind::Beginning(false),
+                "^~" => LocationKind::Beginning(true),
+                "~" => LocationKind::Expression(regex(&at, &rule.path, false)?),
+                "~*" => LocationKind::Expression(regex(&at, &rule.path, true)?),
+                other => return Err(inconsistent(at, format!("`{other}` is no modifier"))),
             };
-            self.rules = self.rules.saturating_add(1);
-            compiled.push(CompiledRule {
-                number: self.rules,
-                ingress: rule.ingress.into(),
-                path: rule.path.into(),
-                path_type: rule.path_type,
-                policies: rule.policies,
-                action,
+            before.push(CompiledLocation {
+                kind,
+                rule: self.rule(&format!("{at}.rule"), rule, policies, balancings)?,
             });
         }
         Ok(CompiledHost {
@@ -495,6 +547,8 @@ impl Compiler {
             redirect_to: redirect_to.map(Into::into),
             first_rule,
             client_certificate,
+            script,
+            locations: before.into(),
             rules: compiled.into(),
             path_matching,
             paths: OnceCell::new(),

@@ -8,7 +8,9 @@ mod compile;
 mod elements;
 mod expressions;
 mod hosts;
+mod locations;
 pub mod path;
+mod scripts;
 mod select;
 mod table;
 
@@ -23,9 +25,10 @@ pub use expressions::check as check_expression;
 pub use hosts::{
     HostMatch, InvalidHost, canonical as canonical_host, check_alias, is_valid as is_valid_host, without_port,
 };
+pub use locations::locate;
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledHost, CompiledMirror, CompiledPolicies, CompiledRedirect, CompiledRewrite,
-    CompiledRule, Fault, HeaderBuffers, HeaderPattern, RoutingTable,
+    CompiledErrorPages, CompiledHost, CompiledLocation, CompiledMirror, CompiledPolicies, CompiledRedirect,
+    CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind, RoutingTable,
 };

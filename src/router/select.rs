@@ -27,6 +27,17 @@ pub enum Selection<'t> {
     LimitExceeded(&'t CompiledHost),
 }
 
+impl<'t> Selection<'t> {
+    /// The host entry that took the host.
+    pub fn host(&self) -> Option<&'t CompiledHost> {
+        match self {
+            Selection::UnknownHost => None,
+            Selection::NoRule(host) | Selection::LimitExceeded(host) => Some(host),
+            Selection::Rule(selected) | Selection::Refuse(selected) => Some(selected.host),
+        }
+    }
+}
+
 /// A rule, and how it matched.
 #[derive(Debug, Clone, Copy)]
 pub struct Selected<'t> {

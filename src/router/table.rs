@@ -11,6 +11,7 @@ use super::hosts::Hosts;
 use crate::config::{PathMatching, PathType, TlsRedirect, VerifyClient};
 use crate::decision::AnswerRewrite;
 use crate::password::PasswordHash;
+use crate::policy::script::Script;
 use crate::policy::{ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template};
 use crate::regex::Regex;
 
@@ -31,6 +32,8 @@ pub struct RoutingTable {
     pub header_buffers: HeaderBuffers,
     /// Edits to each request.
     pub request_headers: Box<[HeaderTemplate]>,
+    /// Headers of backends that clients do not get.
+    pub hidden_headers: Box<[Box<str>]>,
     /// Edits to each answer.
     pub response_headers: Box<[HeaderTemplate]>,
     /// Status of redirects to HTTPS.
@@ -107,6 +110,10 @@ pub struct CompiledHost {
     pub(super) first_rule: u32,
     /// Clients over TLS have to show a certificate.
     pub client_certificate: Option<Box<CompiledClientCertificate>>,
+    /// What is done before a rule is chosen.
+    pub script: Option<Script>,
+    /// Paths that go before rules.
+    pub locations: Box<[CompiledLocation]>,
     /// The rules, in the order of the configuration.
     pub rules: Box<[CompiledRule]>,
     pub(super) path_matching: PathMatching,
@@ -143,6 +150,26 @@ pub struct CompiledClientCertificate {
     pub error_page: Option<Box<str>>,
     /// The backend gets the certificate.
     pub pass_certificate: bool,
+}
+
+/// See [`crate::config::Location`].
+#[derive(Debug)]
+pub struct CompiledLocation {
+    /// How its path is meant.
+    pub kind: LocationKind,
+    /// What is done there.
+    pub rule: CompiledRule,
+}
+
+/// How the path of a location is meant.
+#[derive(Debug)]
+pub enum LocationKind {
+    /// It is the path.
+    Exact,
+    /// The path begins so; `true`: and no expression is asked.
+    Beginning(bool),
+    /// The path matches.
+    Expression(Box<Regex>),
 }
 
 /// The paths of a host.
@@ -247,6 +274,10 @@ pub struct CompiledPolicies {
     pub tls_cluster_suffix: Option<Box<str>>,
     /// Where copies of requests go.
     pub mirror: Option<CompiledMirror>,
+    /// Headers of backends that the client does not get, where they are others than for all.
+    pub hidden_headers: Option<Box<[Box<str>]>>,
+    /// What snippets of nginx configuration come to.
+    pub script: Option<Script>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
 }

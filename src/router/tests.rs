@@ -32,6 +32,8 @@ fn table(path_matching: PathMatching, paths: &[&str]) -> RoutingTable {
             aliases: Vec::new(),
             redirect_to: None,
             client_certificate: None,
+            script: None,
+            locations: Vec::new(),
             rules,
         }],
     })

@@ -60,6 +60,8 @@ pub struct Defaults {
     pub custom_http_errors: Vec<u16>,
     /// Errors of backends are not among those.
     pub keep_backend_errors: bool,
+    /// The options as read.
+    pub settings: GlobalSettings,
     /// Protections of all Ingresses that are asked for and cannot be honoured.
     pub denials: Vec<GlobalDenial>,
 }
@@ -96,6 +98,7 @@ pub fn read(snapshot: &Snapshot, options: &Options, report: &mut Report) -> Defa
 }
 
 fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
+    let kept = settings.clone();
     let seconds = Duration::from_secs;
     let hsts = hsts(&settings);
     let trust_headers = settings.use_forwarded_headers;
@@ -110,14 +113,14 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         address_header: settings.forwarded_for_header,
         append: trust_headers && settings.compute_full_forwarded_for,
     };
-    let hidden = settings.hide_headers.into_iter().map(|name| HeaderEdit::Remove { name });
+    let is_name = |name: &String| HeaderTemplate::compile(HeaderEdit::Remove { name: name.clone() }).is_ok();
     let buffers = header_buffers(&settings.large_client_header_buffers);
     let global = Global {
         connection_header: options.connection_header,
         statistics: options.statistics,
         log_fields: options.log_fields,
         forwarded,
-        response_headers: hidden.filter(|edit| HeaderTemplate::compile(edit.clone()).is_ok()).collect(),
+        hidden_headers: settings.hide_headers.iter().filter(|name| is_name(name)).cloned().collect(),
         underscores_in_headers: settings.enable_underscores_in_headers,
         header_buffers: buffers.map(|(count, _)| count).filter(|count| *count != 4),
         header_line_bytes: buffers.map(|(_, size)| size).filter(|size| *size != 8192),
@@ -165,6 +168,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         allowed_response_headers: settings.global_allowed_response_headers.into_iter().collect(),
         custom_http_errors: settings.custom_http_errors,
         keep_backend_errors: settings.disable_proxy_intercept_errors,
+        settings: kept,
         denials: Vec::new(),
     }
 }

@@ -4,7 +4,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ingress_wasm::config::{Action, Alias, Host, PathMatching, PathType, PolicySet, Rewrite, Rule};
+use ingress_wasm::config::{
+    Action, Alias, Host, Location, PathMatching, PathType, PolicySet, Rewrite, Rule, Script,
+};
 use ingress_wasm::router::check_expression;
 
 use crate::annotations::AnnotationSet;
@@ -14,6 +16,8 @@ use crate::exemptions::PathPolicies;
 use crate::objects::{self, Ingress, IngressBackend, IngressPath, IngressRule, ObjectName};
 use crate::policies::{IngressPolicies, Policies};
 use crate::report::Report;
+use crate::snippet::Directive;
+use crate::snippets::Snippets;
 
 /// The name of the host entry for requests that no other takes.
 pub const ANY_HOST: &str = "*";
@@ -46,6 +50,10 @@ struct HostRules {
     expressions: bool,
     /// Positions of Prefix rules that do not ask for expressions.
     plain_prefixes: Vec<usize>,
+    /// The `server-snippet` of the first Ingress that has one.
+    snippet: Option<(ObjectName, Vec<Directive>)>,
+    script: Option<Script>,
+    locations: Vec<Location>,
     /// What no rule takes: from the first Ingress that names the host.
     unmatched: Option<Rule>,
     rules: Vec<Rule>,
@@ -136,10 +144,63 @@ impl Hosts {
         }
     }
 
+    /// Adds the snippet of an Ingress to its hosts; of each the first one counts.
+    pub fn add_snippet(&mut self, ingress: &Ingress, directives: &[Directive], report: &mut Report) {
+        if directives.is_empty() {
+            return;
+        }
+        let own = &ingress.metadata.name;
+        for rule in &ingress.rules {
+            let name = host_name(rule);
+            let host = self.hosts.entry(name.clone()).or_default();
+            let (owner, _) = host.snippet.get_or_insert_with(|| (own.clone(), directives.to_vec()));
+            if owner == own {
+                continue;
+            }
+            let consequence =
+                format!("the snippet is left out: that of an older Ingress ({owner}) holds for {name}");
+            let diagnostic = Diagnostic::error("snippet-conflict", consequence)
+                .remedy("write the snippets of the host into one Ingress");
+            let set = AnnotationSet::of(ingress, None);
+            let setting = set.get("server-snippet");
+            let key = setting.map_or("server-snippet", |setting| setting.key);
+            let field = format!("metadata.annotations[\"{key}\"]");
+            report.ingress(ingress, setting.map_or(0, |setting| setting.line), diagnostic.field(field, ""));
+        }
+    }
+
+    /// Gives hosts the snippets that hold for all their rules.
+    fn apply_snippets(&mut self, snippets: &mut Snippets, policies: &mut Policies) {
+        for host in self.hosts.values_mut() {
+            let own = host.snippet.as_ref().map_or(&[][..], |(_, directives)| directives);
+            let Some(server) = snippets.of_host(own) else { continue };
+            if server.is_inherited() {
+                for rule in host.rules.iter_mut().chain(&mut host.unmatched) {
+                    rule.policies = policies.changed(rule.policies, |set| server.bequeath(set));
+                }
+            }
+            let ingress = host.snippet.as_ref().map_or(String::new(), |(owner, _)| owner.to_string());
+            for (modifier, path, mut set) in server.locations.clone() {
+                server.bequeath(&mut set);
+                let reason = "a location of a server-snippet without a backend".to_owned();
+                let rule = Rule {
+                    ingress: ingress.clone(),
+                    path,
+                    path_type: PathType::Prefix,
+                    policies: policies.position(set),
+                    action: Action::Respond { status: 404, reason },
+                };
+                host.locations.push(Location { modifier, rule });
+            }
+            host.script = server.script;
+        }
+    }
+
     /// The hosts of the configuration, by name. `nobody`: the policies of requests that no Ingress takes.
     pub fn finish(
         mut self,
         nobody: PolicySet,
+        snippets: &mut Snippets,
         policies: &mut Policies,
         report: &mut Report,
         ingresses: &Ingresses<'_>,
@@ -168,8 +229,10 @@ impl Hosts {
                 "health check of load balancers",
             ));
         }
+        self.apply_snippets(snippets, policies);
         for host in self.hosts.values_mut() {
             let Some(reason) = host.denied.take() else { continue };
+            (host.script, host.locations) = (None, Vec::new());
             let position = policies.position(PolicySet { denied: Some(reason), ..PolicySet::default() });
             let all = host.rules.iter_mut().chain(&mut host.unmatched);
             all.filter(|rule| !host.withheld.contains(&rule.ingress))
@@ -202,6 +265,8 @@ impl Hosts {
                     aliases: Vec::new(),
                     redirect_to: Some(to.clone()),
                     client_certificate: None,
+                    script: None,
+                    locations: Vec::new(),
                     rules: Vec::new(),
                 });
                 continue;
@@ -421,6 +486,8 @@ impl HostRules {
             aliases,
             redirect_to: None,
             client_certificate: None,
+            script: self.script,
+            locations: self.locations,
             rules: self.rules,
         }
     }

@@ -27,6 +27,8 @@ pub mod output;
 mod policies;
 mod report;
 mod retries;
+pub mod snippet;
+mod snippets;
 pub mod tls;
 mod translate;
 mod upstreams;

@@ -1,6 +1,6 @@
 //! What a translation gives: the plugin configuration, what Envoy itself needs, and diagnostics.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,9 @@ pub struct Translation {
     pub route_profiles: BTreeMap<String, RouteProfile>,
     /// The settings of the default route.
     pub default_profile: RouteProfile,
+    /// Those of [`KEPT_BACK`] that the filter deals with, since some rule passes them on. All others Envoy's routes
+    /// take away.
+    pub passed_headers: BTreeSet<String>,
     /// The certificates of hosts; a host that is not in it has that of its wildcard, else the default one.
     pub certificates: Certificates,
     /// The default certificate; none: one that the controller makes itself.
@@ -121,6 +124,7 @@ impl Translation {
             transports,
             route_profiles,
             default_profile,
+            passed_headers,
             certificates,
             default_certificate,
             client_authorities,
@@ -133,6 +137,7 @@ impl Translation {
             && *transports == other.transports
             && *route_profiles == other.route_profiles
             && *default_profile == other.default_profile
+            && *passed_headers == other.passed_headers
             && *certificates == other.certificates
             && *default_certificate == other.default_certificate
             && *client_authorities == other.client_authorities
@@ -205,6 +210,16 @@ pub struct Mirror {
     /// They have the bodies of the requests (`mirror-request-body`).
     pub body: bool,
 }
+
+/// Headers of a backend's answer that nginx keeps from clients (`proxy_pass_header`).
+pub const KEPT_BACK: &[&str] = &[
+    "x-pad",
+    "x-accel-expires",
+    "x-accel-redirect",
+    "x-accel-limit-rate",
+    "x-accel-buffering",
+    "x-accel-charset",
+];
 
 /// Settings that only an Envoy route can carry.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -65,6 +65,13 @@ impl Policies {
         })
     }
 
+    /// The position of a set that is another one but for some changes.
+    pub fn changed(&mut self, position: usize, change: impl FnOnce(&mut PolicySet)) -> usize {
+        let mut set = self.sets.get(position).cloned().unwrap_or_default();
+        change(&mut set);
+        self.position(set)
+    }
+
     /// All sets, in order of position.
     pub fn finish(self) -> (Vec<PolicySet>, BTreeMap<String, Credentials>, BTreeMap<String, RouteProfile>) {
         (self.sets, self.credentials, self.profiles)

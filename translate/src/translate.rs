@@ -1,6 +1,6 @@
 //! The translation as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ingress_wasm::config::{PluginConfig, PolicySet, SCHEMA_VERSION};
 
@@ -18,27 +18,43 @@ use crate::global;
 use crate::hosts::{self, Entrant, Hosts};
 use crate::mirror;
 use crate::objects::{Ingress, Snapshot};
-use crate::output::{Options, Translation};
+use crate::output::{KEPT_BACK, Options, Translation};
 use crate::policies::{self, Context, Policies};
 use crate::report::Report;
+use crate::snippets::Snippets;
 use crate::tls;
 use crate::upstreams::{Admitted, Upstreams};
 
 /// Translates all objects. Never fails: what cannot be honoured is among the diagnostics.
 pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let mut report = Report::default();
-    let defaults = global::read(snapshot, options, &mut report);
+    let mut defaults = global::read(snapshot, options, &mut report);
     let mut policies = Policies::default();
     let mut hosts = Hosts::default();
     let mut protocols = Protocols::new(snapshot, options);
     let served = served(snapshot, options, &mut report);
+    let map = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)).map(AsRef::as_ref);
+    let mut snippets = Snippets::read(
+        map,
+        &defaults.settings,
+        &defaults.global.hidden_headers,
+        &served,
+        &mut defaults.denials,
+        &mut report,
+    );
     let any_tls = served.iter().any(|ingress| !ingress.tls.is_empty());
     let mut on_tls = Vec::with_capacity(served.len());
     let mut admitted = Vec::with_capacity(served.len());
     let mut asking = Vec::with_capacity(served.len());
     for ingress in &served {
         check_annotations(ingress).into_iter().for_each(|diagnostic| report.add(diagnostic));
-        let Verdict { effect, reasons, host_wide } = verdict(ingress, None, &defaults.denials);
+        let annotations = AnnotationSet::of(ingress, None);
+        let Verdict { mut effect, mut reasons, host_wide } = verdict(ingress, None, &defaults.denials);
+        if let Some(reason) = snippets.withholds(ingress, &annotations, &mut report) {
+            let guarded = annotations.iter().any(|setting| setting.entry.protects && setting.asks());
+            effect = if guarded { Effect::Withheld } else { Effect::NotServed };
+            reasons = vec![reason];
+        }
         let denied = (effect == Effect::Denied).then(|| reasons.join("; "));
         if effect == Effect::NotServed {
             report.reject(ingress);
@@ -55,7 +71,6 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         if withheld.is_none() {
             asking.push(*ingress);
         }
-        let annotations = AnnotationSet::of(ingress, None);
         admitted.push(Admitted { ingress, annotations, denied, withheld });
     }
     let upstreams = Upstreams::gather(&admitted, defaults.upstreams, &mut report);
@@ -82,6 +97,13 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         let mut read = policies::read(&context, &mut policies, &mut report);
         let names = hosts::names(ingress, &read.aliases);
         external_auth::read(&context, &names, &mut read.set, &mut backends, &mut report);
+        if withheld.is_none() {
+            snippets.location(ingress, annotations, &mut read.set, &mut report);
+            match snippets.server(ingress, annotations, &mut report) {
+                Ok(directives) => hosts.add_snippet(ingress, &directives, &mut report),
+                Err(reason) => hosts.deny(ingress, &reason, false),
+            }
+        }
         if withheld.is_some() {
             (read.app_root, read.from_to_www) = (None, false);
             read.aliases.clear();
@@ -105,7 +127,12 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         hosts.add(&entrant, &mut backends, &mut report);
     }
     let by_name = served.iter().map(|ingress| (&ingress.metadata.name, *ingress)).collect();
-    let mut hosts = hosts.finish(defaults.addresses.for_nobody(), &mut policies, &mut report, &by_name);
+    let nobody = defaults.addresses.for_nobody();
+    let mut hosts = hosts.finish(nobody, &mut snippets, &mut policies, &mut report, &by_name);
+    let passed: BTreeSet<String> =
+        snippets.passed.into_iter().filter(|name| KEPT_BACK.contains(&name.as_str())).collect();
+    // What Envoy's routes must not take away the filter does, where no rule passes it on.
+    defaults.global.hidden_headers.extend(passed.iter().cloned());
     let balancing = divide(&mut hosts, &admitted, &mut backends, &mut report);
     let client_authorities = client_certificates::apply(snapshot, &asking, &mut hosts, &mut report);
     let (sets, credentials, route_profiles) = policies.finish();
@@ -131,6 +158,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         transports,
         route_profiles,
         default_profile: defaults.profile,
+        passed_headers: passed,
         certificates,
         default_certificate,
         client_authorities,

@@ -68,6 +68,7 @@ fn comparable(translation: &Translation) -> (String, String) {
         transports,
         route_profiles,
         default_profile,
+        passed_headers,
         certificates,
         default_certificate,
         client_authorities,
@@ -76,8 +77,8 @@ fn comparable(translation: &Translation) -> (String, String) {
         rejected,
     } = translation;
     let rest = format!(
-        "{clusters:?} {transports:?} {route_profiles:?} {default_profile:?} {certificates:?} {default_certificate:?} \
-         {client_authorities:?} {tls:?} {diagnostics:?} {rejected:?}"
+        "{clusters:?} {transports:?} {route_profiles:?} {default_profile:?} {passed_headers:?} {certificates:?} \
+         {default_certificate:?} {client_authorities:?} {tls:?} {diagnostics:?} {rejected:?}"
     );
     (serde_json::to_string(config).expect("JSON"), rest)
 }

@@ -420,11 +420,22 @@ fn outcome(
     }
 }
 
-fn edit(edit: &Edit<'_>) -> String {
-    match edit {
+fn edit(change: &Edit<'_>) -> String {
+    match change {
         Edit::Set(name, value) => format!("set {name}: {}", String::from_utf8_lossy(value)),
         Edit::Add(name, value) => format!("add {name}: {}", String::from_utf8_lossy(value)),
         Edit::Remove(name) => format!("remove {name}"),
+        Edit::RemoveAll(name) => format!("remove {name}*"),
+        Edit::For(answers, change) => {
+            let mut shown = edit(change);
+            if !answers.statuses.is_empty() {
+                shown.push_str(&format!(" (only with a status of {:?})", answers.statuses));
+            }
+            if !answers.types.is_empty() {
+                shown.push_str(&format!(" (only with a type of {:?})", answers.types));
+            }
+            shown
+        }
     }
 }
 

@@ -130,7 +130,11 @@ pub fn static_bootstrap(
     let StaticBootstrap { admin, listeners: wanted, certificate, module } = settings;
     let configuration = serde_json::to_string(&translation.config)?;
     let source = Source::Inline {
-        routes: Box::new(route_configuration(&translation.default_profile, &translation.route_profiles)),
+        routes: Box::new(route_configuration(
+            &translation.default_profile,
+            &translation.route_profiles,
+            &translation.passed_headers,
+        )),
         filter: filter_config(module, &configuration),
     };
     let mut listeners = plain_listeners(wanted, &source);

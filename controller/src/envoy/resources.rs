@@ -1,6 +1,6 @@
 //! A translation as the set of resources that the xDS server serves.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -53,6 +53,7 @@ struct Secret {
 struct Routes {
     default: RouteProfile,
     profiles: BTreeMap<String, RouteProfile>,
+    passed: BTreeSet<String>,
     resource: Arc<Resource>,
 }
 
@@ -154,22 +155,25 @@ impl ResourceBuilder {
 
     fn routes(&mut self, translation: &Translation) -> Arc<Resource> {
         let (default, profiles) = (&translation.default_profile, &translation.route_profiles);
+        let passed = &translation.passed_headers;
         if let Some(routes) = &self.routes
             && routes.default == *default
             && routes.profiles == *profiles
+            && routes.passed == *passed
         {
             return Arc::clone(&routes.resource);
         }
         // The version is that of the input: the message holds a map, whose bytes come in any order.
-        let message = pack_any(route_configuration(default, profiles));
+        let message = pack_any(route_configuration(default, profiles, passed));
         let resource = Arc::new(Resource::with_version_of(
             ROUTES,
             message,
-            format!("{default:?}{profiles:?}").as_bytes(),
+            format!("{default:?}{profiles:?}{passed:?}").as_bytes(),
         ));
         self.routes = Some(Routes {
             default: default.clone(),
             profiles: profiles.clone(),
+            passed: passed.clone(),
             resource: Arc::clone(&resource),
         });
         resource

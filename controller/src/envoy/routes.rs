@@ -3,10 +3,10 @@
 //!
 //! Deliberately knows nothing of hosts and paths.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use ingress_wasm_translate::output::{Mirror, NextUpstream, RouteProfile};
+use ingress_wasm_translate::output::{KEPT_BACK, Mirror, NextUpstream, RouteProfile};
 
 use super::connection_manager::verified_certificate;
 use super::names::{
@@ -18,23 +18,17 @@ use super::pb::{
     seconds,
 };
 
-/// Headers of a backend's answer that nginx keeps from clients, and the server's name, which ingress-nginx
-/// takes away.
-const HIDDEN_RESPONSE_HEADERS: &[&str] = &[
-    "server",
-    "x-pad",
-    "x-accel-expires",
-    "x-accel-redirect",
-    "x-accel-limit-rate",
-    "x-accel-buffering",
-    "x-accel-charset",
-];
+/// The server's name, which ingress-nginx takes out of a backend's answer.
+const SERVER: &str = "server";
 
 /// The route configuration for these profiles.
 pub(super) fn route_configuration(
     default: &RouteProfile,
     profiles: &BTreeMap<String, RouteProfile>,
+    passed: &BTreeSet<String>,
 ) -> route::RouteConfiguration {
+    let hidden: Vec<&str> =
+        KEPT_BACK.iter().copied().filter(|name| !passed.contains(*name)).chain([SERVER]).collect();
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     route::RouteConfiguration {
         name: ROUTES.to_owned(),
@@ -52,7 +46,7 @@ pub(super) fn route_configuration(
             CONNECTION_HEADER,
             CERTIFICATE_HEADER,
         ]),
-        response_headers_to_remove: names(HIDDEN_RESPONSE_HEADERS),
+        response_headers_to_remove: names(&hidden),
         ..route::RouteConfiguration::default()
     }
 }

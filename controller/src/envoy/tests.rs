@@ -42,6 +42,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         clusters: clusters.iter().map(|(name, endpoints)| ((*name).to_owned(), cluster(endpoints))).collect(),
         route_profiles: (0..20).map(|number| (format!("profile-{number}"), profile(number))).collect(),
         default_profile: RouteProfile::default(),
+        passed_headers: <_>::default(),
         certificates: BTreeMap::new(),
         default_certificate: None,
         client_authorities: Default::default(),

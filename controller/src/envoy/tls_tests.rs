@@ -26,6 +26,8 @@ fn plan(
         tls: false,
         aliases: Vec::new(),
         redirect_to: None,
+        script: None,
+        locations: Vec::new(),
         client_certificate: None,
         rules: Vec::new(),
     };
@@ -43,6 +45,7 @@ fn plan(
         clusters: BTreeMap::new(),
         route_profiles: BTreeMap::new(),
         default_profile: Default::default(),
+        passed_headers: <_>::default(),
         certificates: hosts
             .iter()
             .map(|(host, certificate)| ((*host).to_owned(), certificate.clone()))

@@ -400,11 +400,10 @@ fn rewrite(response: &mut Response, plan: &AnswerPlan) {
 
 /// Applies the edits of an answer.
 fn edit(response: &mut Response, edits: &[Edit<'static>]) {
-    let lower: Vec<_> =
-        response.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
-    let lines: Vec<_> = lower.iter().map(|(name, value)| (name.as_slice(), value.as_slice())).collect();
-    response.headers = apply_edits(&lines, edits)
+    let lines = answer_lines(response);
+    response.headers = apply_edits(&pairs(&lines), edits)
         .into_iter()
+        .filter(|(name, _)| !name.starts_with(b":"))
         .map(|(name, value)| (name.into_owned(), value.to_vec()))
         .collect();
 }

@@ -152,13 +152,7 @@ fn diagnostics() {
         (&[("proxy-http-version", "1.0")], &[("warning[annotation-unsupported]", "HTTP/1.1")]),
         (
             &[("configuration-snippet", "more_set_headers \"A: b\";")],
-            &[("warning[annotation-unsupported]", "the snippet is left out")],
-        ),
-        (&[("configuration-snippet", "deny all;")], &[("error[annotation-unsupported]", "answer 503")]),
-        (&[("configuration-snippet", "deny all")], &[("error[annotation-unsupported]", "cannot be read")]),
-        (
-            &[("server-snippet", "return 403;")],
-            &[("error[annotation-unsupported]", "for the hosts of this Ingress is refused")],
+            &[("note[annotation-differs]", "docs/snippets.md")],
         ),
     ];
     for (annotations, expected) in cases {
@@ -269,7 +263,6 @@ fn verdicts() {
             false,
         ),
         (&[("cors-allow-origin", "https://a.example/")], Ignored, &[], false),
-        (&[("server-snippet", "deny all;")], Denied, &["server-snippet is not supported"], true),
         (&[("configuration-snippet", "expires 1h;")], Ignored, &[], false),
         (
             &[("whitelist-source-range", " ")],

@@ -4,7 +4,7 @@
 use crate::diagnostic::Severity;
 
 use super::config_map::ConfigOption;
-use super::config_table::{COUNT, INTEGER, STREAM, guard, idle, lacks, option};
+use super::config_table::{COUNT, INTEGER, STREAM, idle, lacks, option};
 use super::grammar::NAME;
 use super::{Support, ValueGrammar};
 
@@ -126,9 +126,9 @@ pub(super) const TRACES: &[ConfigOption] = &[
     jaeger("jaeger-trace-context-header-name", "uber-trace-id"),
 ];
 
-/// A snippet that can keep somebody out of every rule; whether it does, its directives tell.
+/// A snippet of which the directives that docs/snippets.md lists are honoured; [`crate::snippets`] tells of others.
 const fn snippet(name: &'static str) -> ConfigOption {
-    ConfigOption { lost: Warning, ..guard(name, Snippet, "", &[], None, "the snippet is left out") }
+    option(name, Snippet, "", Support::Differs(super::SNIPPET_SUBSET))
 }
 
 pub(super) const NGINX: &[ConfigOption] = &[

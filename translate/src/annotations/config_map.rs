@@ -12,7 +12,7 @@ use crate::access::AddressDefaults;
 use super::config_table;
 use super::nearest::nearest_of;
 use super::snippet;
-use super::{InvalidValue, Network, Support, Value, ValueGrammar};
+use super::{InvalidValue, Network, Risk, Support, Value, ValueGrammar};
 
 /// One option of the ConfigMap.
 #[derive(Debug, Clone, Copy)]
@@ -168,6 +168,12 @@ fn check_option(option: &ConfigOption, value: &str) -> Option<Diagnostic> {
 /// The values of the options that are honoured, with their defaults.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GlobalSettings {
+    /// `allow-snippet-annotations`.
+    pub allow_snippet_annotations: bool,
+    /// `annotations-risk-level`.
+    pub annotations_risk_level: Risk,
+    /// `annotation-value-word-blocklist`.
+    pub annotation_value_word_blocklist: Vec<String>,
     /// `use-forwarded-headers`.
     pub use_forwarded_headers: bool,
     /// `proxy-real-ip-cidr`; of an invalid list nothing is left, so that nobody is trusted by mistake. Only
@@ -260,6 +266,9 @@ pub struct GlobalSettings {
 impl Default for GlobalSettings {
     fn default() -> Self {
         GlobalSettings {
+            allow_snippet_annotations: false,
+            annotations_risk_level: Risk::High,
+            annotation_value_word_blocklist: Vec::new(),
             use_forwarded_headers: false,
             proxy_real_ip_cidr: Network::parse("0.0.0.0/0").into_iter().collect(),
             enable_real_ip: false,
@@ -359,6 +368,16 @@ impl GlobalSettings {
             }
             ("block-user-agents", Value::Text(list)) => self.block_user_agents = list,
             ("block-referers", Value::Text(list)) => self.block_referers = list,
+            ("allow-snippet-annotations", Value::Bool(on)) => self.allow_snippet_annotations = on,
+            ("annotations-risk-level", Value::Text(level)) => {
+                let levels = [Risk::Low, Risk::Medium, Risk::High, Risk::Critical];
+                let found = levels.into_iter().find(|risk| risk.name().eq_ignore_ascii_case(&level));
+                self.annotations_risk_level = found.unwrap_or(Risk::High);
+            }
+            ("annotation-value-word-blocklist", Value::Text(list)) => {
+                let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+                self.annotation_value_word_blocklist = words.map(str::to_owned).collect();
+            }
             ("use-forwarded-headers", Value::Bool(on)) => self.use_forwarded_headers = on,
             ("proxy-real-ip-cidr", Value::Networks(networks)) => self.proxy_real_ip_cidr = networks,
             ("enable-real-ip", Value::Bool(on)) => self.enable_real_ip = on,

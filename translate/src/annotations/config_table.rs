@@ -101,6 +101,14 @@ pub(super) const fn idle(name: &'static str, value: ValueGrammar, default: &'sta
 }
 
 const HONOURED: &[ConfigOption] = &[
+    option("allow-snippet-annotations", Boolean, "false", Exact),
+    option("annotation-value-word-blocklist", Text, "", Exact),
+    option(
+        "annotations-risk-level",
+        ValueGrammar::any_case(&["Low", "Medium", "High", "Critical"]),
+        "High",
+        Exact,
+    ),
     option("add-headers", ConfigMapName, "", Exact),
     option("block-cidrs", CidrList, "", Exact),
     option("block-referers", Text, "", Exact),
@@ -186,36 +194,12 @@ const PROTECTIONS: &[ConfigOption] = &[
     lacks("limit-rate", COUNT, "0", &["0"], Warning, "answers are sent as fast as the client takes them"),
     lacks("limit-rate-after", COUNT, "0", &["0"], Note, "answers are sent as fast as the client takes them"),
     lacks(
-        "annotations-risk-level",
-        ValueGrammar::any_case(&["Low", "Medium", "High", "Critical"]),
-        "High",
-        &["High", "Critical"],
-        Warning,
-        "Ingresses with annotations above this risk are served; snippets are never carried out whatever the level",
-    ),
-    lacks(
-        "annotation-value-word-blocklist",
-        Text,
-        "",
-        &[],
-        Warning,
-        "Ingresses with these words are served; values never become configuration text here",
-    ),
-    lacks(
         "allow-cross-namespace-resources",
         Boolean,
         "false",
         &["false"],
         Warning,
         "Secrets and ConfigMaps of other namespaces are never read for an Ingress",
-    ),
-    lacks(
-        "allow-snippet-annotations",
-        Boolean,
-        "false",
-        &["false"],
-        Warning,
-        "snippets are not carried out whatever it says",
     ),
     lacks(
         "strict-validate-path-type",

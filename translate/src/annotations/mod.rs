@@ -81,6 +81,10 @@ pub struct Annotation {
     pub example: &'static str,
 }
 
+/// What of snippets is honoured.
+const SNIPPET_SUBSET: &str = "the directives that docs/snippets.md lists are honoured; of others those that may keep somebody out \
+                              make the rules answer 503, the rest is left out";
+
 /// What the tables start from. Every entry sets at least name, grammar, summary and example.
 const BASE: Annotation = Annotation {
     name: "",

@@ -33,10 +33,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     },
     Annotation {
         name: "configuration-snippet",
-        support: Support::NotSupported(
-            "the snippet is left out; the rule answers 503 if a directive in it could keep somebody out or change \
-             what the backend trusts",
-        ),
+        support: Support::Differs(SNIPPET_SUBSET),
         summary: "nginx configuration for the paths of the Ingress.",
         example: "more_set_headers \"X-Frame-Options: DENY\";",
         ..SNIPPET
@@ -81,10 +78,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "server-snippet",
         scope: Scope::Host,
-        support: Support::NotSupported(
-            "the snippet is left out; the host answers 503 if a directive in it could keep somebody out or change \
-             what the backend trusts",
-        ),
+        support: Support::Differs(SNIPPET_SUBSET),
         summary: "nginx configuration for the hosts of the Ingress.",
         example: "more_set_headers \"X-Served-By: edge\";",
         ..SNIPPET
