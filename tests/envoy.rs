@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         ),
         ("versions_and_protocols_are_those_of_nginx", tls::versions_and_protocols_are_those_of_nginx),
         ("changed_authorities_of_clients_are_live", certificates::changed_authorities_of_clients_are_live),
+        ("passed_connections_are_not_opened", certificates::passed_connections_are_not_opened),
         ("changed_authorities_of_backends_are_live", certificates::changed_authorities_of_backends_are_live),
         ("killed_envoy_comes_back", process::killed_envoy_comes_back),
         ("end_leaves_nothing_behind", process::end_leaves_nothing_behind),

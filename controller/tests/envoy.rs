@@ -113,6 +113,7 @@ impl Site {
             certificates: BTreeMap::new(),
             default_certificate: None,
             client_authorities: Default::default(),
+            passthrough: <_>::default(),
             transports: Default::default(),
             tls: ingress_wasm_translate::tls::TlsSettings::default(),
             diagnostics: Vec::new(),

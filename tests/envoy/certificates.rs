@@ -2,13 +2,13 @@
 //! connection, without a restart.
 
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use ingress_wasm_tests::case::{ClientCert, Tls};
 use ingress_wasm_tests::client::{Target, WireRequest, once};
 use ingress_wasm_tests::site::Backend;
-use ingress_wasm_tests::tls::TlsTerms;
+use ingress_wasm_tests::tls::{TlsTerms, connect};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::PrivateKeyDer;
 
@@ -112,19 +112,9 @@ fn tls_backend(certificate: &rcgen::Certificate, key: &KeyPair) -> u16 {
     port
 }
 
-pub fn changed_authorities_of_backends_are_live() -> Result<(), String> {
-    let (first, issuer) = authority("first");
-    let (second, _) = authority("second");
-    let (certificate, key) = signed("web.internal", &issuer);
-    let port = tls_backend(&certificate, &key);
-    let annotations = [
-        ("backend-protocol", "HTTPS"),
-        ("proxy-ssl-secret", "default/ca"),
-        ("proxy-ssl-verify", "on"),
-        ("proxy-ssl-name", "web.internal"),
-    ];
-    let wrong = [annotations[0], annotations[1], annotations[2], ("proxy-ssl-name", "other.internal")];
-    let service = format!(
+/// The Service `secure` with a backend on this port.
+fn service(port: u16) -> String {
+    format!(
         "---
 apiVersion: v1
 kind: Service
@@ -138,9 +128,61 @@ addressType: IPv4
 ports: [{{name: https, port: {port}}}]
 endpoints: [{{addresses: [127.0.0.1]}}]
 "
-    );
-    let site =
-        [ingress("checked", "secure", &annotations), ingress("wrong", "secure", &wrong), service].concat();
+    )
+}
+
+/// The common name that a client is shown for a server name.
+fn shown(served: &Served, server_name: &str) -> Result<Option<String>, String> {
+    let terms = TlsTerms { server_name: server_name.to_owned(), terms: Tls::default(), certificate: None };
+    let stream = TcpStream::connect(served.product.https).map_err(|error| error.to_string())?;
+    Ok(connect(stream, &terms).map_err(|error| error.to_string())?.1.certificate_cn)
+}
+
+pub fn passed_connections_are_not_opened() -> Result<(), String> {
+    let (_, issuer) = authority("internal");
+    let (certificate, key) = signed("web.internal", &issuer);
+    let port = tls_backend(&certificate, &key);
+    let passed = ingress("passed", "secure", &[("ssl-passthrough", "true"), ("backend-protocol", "HTTPS")]);
+    let site = [passed.clone(), ingress("opened", "web", &[]), service(port)].concat();
+    let served = serve_files(&[Backend::new("web", 1)], &[("site.yaml", &site)])?;
+    let target = |name: &str| {
+        let terms = TlsTerms { server_name: name.to_owned(), terms: Tls::default(), certificate: None };
+        Target { tls: Some(terms), ..Target::plain(served.product.https) }
+    };
+    assert_eq!(shown(&served, "passed.example")?.as_deref(), Some("web.internal"), "the backend's own");
+    let request = WireRequest::new("GET", "passed.example", "/");
+    until_status(&served, "the backend by TLS", 200, &target("passed.example"), &request)?;
+    until_status(&served, "the backend by plain HTTP", 200, &served.http(), &request)?;
+    assert_ne!(shown(&served, "opened.example")?.as_deref(), Some("web.internal"), "another host");
+    let other = WireRequest::new("GET", "opened.example", "/");
+    until_status(&served, "another host", 200, &target("opened.example"), &other)?;
+    // Without the annotation the host is opened like every other, and the other way round.
+    let opened = [ingress("passed", "web", &[]), ingress("opened", "web", &[])].concat();
+    served.site.write("site.yaml", &opened).map_err(|error| error.to_string())?;
+    eventually("the host is opened", SOON, || {
+        shown(&served, "passed.example").is_ok_and(|name| name.as_deref() != Some("web.internal"))
+    })?;
+    served.site.write("site.yaml", &site).map_err(|error| error.to_string())?;
+    eventually("the host is passed on again", SOON, || {
+        shown(&served, "passed.example").is_ok_and(|name| name.as_deref() == Some("web.internal"))
+    })
+}
+
+pub fn changed_authorities_of_backends_are_live() -> Result<(), String> {
+    let (first, issuer) = authority("first");
+    let (second, _) = authority("second");
+    let (certificate, key) = signed("web.internal", &issuer);
+    let port = tls_backend(&certificate, &key);
+    let annotations = [
+        ("backend-protocol", "HTTPS"),
+        ("proxy-ssl-secret", "default/ca"),
+        ("proxy-ssl-verify", "on"),
+        ("proxy-ssl-name", "web.internal"),
+    ];
+    let wrong = [annotations[0], annotations[1], annotations[2], ("proxy-ssl-name", "other.internal")];
+    let parts =
+        [ingress("checked", "secure", &annotations), ingress("wrong", "secure", &wrong), service(port)];
+    let site = parts.concat();
     let files = [("site.yaml", site.as_str()), ("ca.yaml", &secret(&first))];
     let served = serve_files(&[], &files)?;
     let request = WireRequest::new("GET", "checked.example", "/");

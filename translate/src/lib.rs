@@ -24,6 +24,7 @@ pub mod manifest;
 mod mirror;
 pub mod objects;
 pub mod output;
+pub mod passthrough;
 mod policies;
 mod report;
 mod retries;

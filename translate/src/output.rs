@@ -11,6 +11,7 @@ use crate::certificates::{Certificate, Certificates};
 use crate::client_certificates::ClientAuthorities;
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ObjectName, ObjectRef};
+use crate::passthrough::Passthrough;
 use crate::tls::TlsSettings;
 
 /// Choices that are made on the command line and not in objects.
@@ -106,6 +107,8 @@ pub struct Translation {
     pub default_certificate: Option<Arc<Certificate>>,
     /// By which authorities certificates of clients are checked, for hosts that ask for them.
     pub client_authorities: ClientAuthorities,
+    /// The clusters that get TLS connections unopened, by host.
+    pub passthrough: Passthrough,
     /// How TLS is spoken with clients.
     pub tls: TlsSettings,
     /// Everything its author should know, in order of file, line and object.
@@ -128,6 +131,7 @@ impl Translation {
             certificates,
             default_certificate,
             client_authorities,
+            passthrough,
             tls,
             diagnostics: _,
             rejected: _,
@@ -141,6 +145,7 @@ impl Translation {
             && *certificates == other.certificates
             && *default_certificate == other.default_certificate
             && *client_authorities == other.client_authorities
+            && *passthrough == other.passthrough
             && *tls == other.tls
     }
 }

@@ -19,6 +19,7 @@ use crate::hosts::{self, Entrant, Hosts};
 use crate::mirror;
 use crate::objects::{Ingress, Snapshot};
 use crate::output::{KEPT_BACK, Options, Translation};
+use crate::passthrough;
 use crate::policies::{self, Context, Policies};
 use crate::report::Report;
 use crate::snippets::Snippets;
@@ -147,6 +148,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     };
     let mut clusters = backends.finish(&config.hosts, &config.policies, &config.balancing);
     let transports = protocols.apply(&mut config, &mut clusters, options.cluster_naming);
+    let passthrough = passthrough::read(&admitted, &config, &mut clusters, &mut report);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);
@@ -162,6 +164,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         certificates,
         default_certificate,
         client_authorities,
+        passthrough,
         tls,
         diagnostics,
         rejected,

@@ -66,6 +66,7 @@ fn comparable(translation: &Translation) -> (String, String) {
         config,
         clusters,
         transports,
+        passthrough,
         route_profiles,
         default_profile,
         passed_headers,
@@ -78,7 +79,7 @@ fn comparable(translation: &Translation) -> (String, String) {
     } = translation;
     let rest = format!(
         "{clusters:?} {transports:?} {route_profiles:?} {default_profile:?} {passed_headers:?} {certificates:?} \
-         {default_certificate:?} {client_authorities:?} {tls:?} {diagnostics:?} {rejected:?}"
+         {default_certificate:?} {client_authorities:?} {passthrough:?} {tls:?} {diagnostics:?} {rejected:?}"
     );
     (serde_json::to_string(config).expect("JSON"), rest)
 }

@@ -21,6 +21,7 @@ pub(super) use envoy_types::pb::envoy::extensions::filters::http::upstream_codec
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3 as http_wasm;
 pub(super) use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;
 pub(super) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
+pub(super) use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
 pub(super) use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
 pub(super) use envoy_types::pb::envoy::extensions::matching::common_inputs::network::v3 as matching;
 pub(super) use envoy_types::pb::envoy::extensions::resource_monitors::downstream_connections::v3 as connections;

@@ -46,6 +46,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         certificates: BTreeMap::new(),
         default_certificate: None,
         client_authorities: Default::default(),
+        passthrough: <_>::default(),
         transports: Default::default(),
         tls: ingress_wasm_translate::tls::TlsSettings::default(),
         diagnostics: Vec::new(),
@@ -142,7 +143,7 @@ fn the_filter_is_told_the_connection_and_nothing_by_clients() {
     let manager = "filter_chains/0/filters/0/typed_config";
     let cases = [
         (0, "http", "http 8080 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
-        (2, "https", "https 443 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
+        (2, "https", "https 443 %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% %REQUESTED_SERVER_NAME%"),
         (1, "probe", "probe 0 -"),
     ];
     for (position, name, value) in cases {

@@ -44,8 +44,8 @@ use ingress_wasm_translate::tls::{TlsSettings, TlsVersion};
 
 use super::names::DEFAULT_CERTIFICATE;
 use super::pb::{
-    Any, StringValue, ads, core, inline, listener, matcher, matching, number, pack_any, tls, tls_inspector,
-    xds_core,
+    Any, StringValue, ads, core, inline, listener, matcher, matching, number, pack_any, tcp_proxy, tls,
+    tls_inspector, xds_core,
 };
 
 /// The number of chains that Secrets share. More cost memory for each, fewer drain more connections when a
@@ -72,6 +72,8 @@ struct Chain {
     secrets: BTreeSet<ObjectName>,
     /// Clients are asked for a certificate, which is checked by this resource.
     authorities: Option<String>,
+    /// Connections go to this cluster unopened; nothing else counts then.
+    passed_to: Option<String>,
 }
 
 impl Chain {
@@ -138,6 +140,12 @@ impl TlsPlan {
             plan.hosts.insert(host.clone(), DEFAULT_CHAIN.to_owned());
         }
         plan.ask_clients(translation);
+        for (host, cluster) in &translation.passthrough {
+            let name = format!("passthrough-{cluster}");
+            let chain = Chain { passed_to: Some(cluster.clone()), ..Chain::default() };
+            plan.chains.insert(name.clone(), chain);
+            plan.hosts.insert(host.clone(), name);
+        }
         plan
     }
 
@@ -166,7 +174,7 @@ impl TlsPlan {
             let resource = authorities_name(authorities);
             let name = format!("{resource}+{shown}");
             let secrets = secret.into_iter().collect();
-            self.chains.insert(name.clone(), Chain { secrets, authorities: Some(resource) });
+            self.chains.insert(name.clone(), Chain { secrets, authorities: Some(resource), passed_to: None });
             match host.as_str() {
                 "*" if tls.reject_unknown => {}
                 "*" => self.otherwise = Some(name),
@@ -190,6 +198,13 @@ impl TlsPlan {
     /// xDS server, else from the bootstrap.
     pub(super) fn filter_chains(&self, managers: &Managers, from_server: bool) -> Vec<listener::FilterChain> {
         let chain = |(name, chain): (&String, &Chain)| {
+            if let Some(cluster) = &chain.passed_to {
+                return listener::FilterChain {
+                    name: name.clone(),
+                    filters: vec![to_cluster(cluster)],
+                    ..listener::FilterChain::default()
+                };
+            }
             let filter = if chain.authorities.is_some() { &managers.asking } else { &managers.plain };
             listener::FilterChain {
                 name: name.clone(),
@@ -233,6 +248,19 @@ impl TlsPlan {
                 tree_type: Some(TreeType::ExactMatchMap(MatchMap { map })),
             })),
         }
+    }
+}
+
+/// The network filter that hands connections to a cluster.
+fn to_cluster(cluster: &str) -> listener::Filter {
+    let proxy = tcp_proxy::TcpProxy {
+        stat_prefix: "passthrough".to_owned(),
+        cluster_specifier: Some(tcp_proxy::tcp_proxy::ClusterSpecifier::Cluster(cluster.to_owned())),
+        ..tcp_proxy::TcpProxy::default()
+    };
+    listener::Filter {
+        name: "envoy.filters.network.tcp_proxy".to_owned(),
+        config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(proxy))),
     }
 }
 

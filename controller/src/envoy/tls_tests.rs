@@ -52,6 +52,7 @@ fn plan(
             .collect(),
         default_certificate: (!default.is_empty()).then(|| certificate("default", default)),
         client_authorities: Default::default(),
+        passthrough: <_>::default(),
         transports: Default::default(),
         tls: TlsSettings { reject_unknown: reject, ..TlsSettings::default() },
         diagnostics: Vec::new(),

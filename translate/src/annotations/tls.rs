@@ -94,8 +94,10 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "ssl-passthrough",
         scope: Scope::Host,
-        support: Support::NotSupported("TLS connections are not handed to the backend unopened"),
-        lost: Lost::Ignored(Severity::Error),
+        support: Support::Differs(
+            "always in force, without a flag of the controller; what looks into requests, protections included, holds for \
+             plain HTTP only, as there",
+        ),
         neutral: &["false"],
         summary: "Hands TLS connections of the host to the backend without opening them.",
         example: "true",
