@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+#[path = "envoy/balancing.rs"]
+mod balancing;
 #[path = "envoy/certificates.rs"]
 mod certificates;
 #[path = "envoy/changes.rs"]
@@ -32,6 +34,16 @@ type Test = fn() -> Result<(), String>;
 
 fn main() -> ExitCode {
     let tests: &[(&str, Test)] = &[
+        (
+            "affinity_keeps_clients_when_an_endpoint_comes",
+            balancing::affinity_keeps_clients_when_an_endpoint_comes,
+        ),
+        ("canary_follows_its_endpoints", balancing::canary_follows_its_endpoints),
+        (
+            "hash_of_a_client_is_not_taken_and_not_passed_on",
+            balancing::hash_of_a_client_is_not_taken_and_not_passed_on,
+        ),
+        ("mirror_gets_what_it_should", balancing::mirror_gets_what_it_should),
         ("websocket_upgrade_passes_and_echoes", traffic::websocket_upgrade_passes_and_echoes),
         ("declared_body_over_the_limit_is_refused", traffic::declared_body_over_the_limit_is_refused),
         ("chunked_body_over_the_limit_is_refused", traffic::chunked_body_over_the_limit_is_refused),
