@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
+use crate::limits::{Key, Rate};
+
 /// Private header that carries the chosen cluster to Envoy's `cluster_header` route.
 pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
 /// Private header that picks the route with the settings that only a route can have.
@@ -171,8 +173,32 @@ pub enum Decision<'a> {
     Forward(Forward<'a>),
     /// It is answered here.
     Reply(Reply<'a>),
+    /// It is counted first. What comes of that goes to [`crate::policy::counted`], which decides.
+    Count(Count),
     /// A service is asked first. Its answer goes to [`crate::policy::resume`], which decides.
     Ask(Callout<'a>),
+}
+
+/// What a request is counted against, over all workers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Count {
+    /// Who is counted.
+    pub key: Key,
+    /// How fast requests may come.
+    pub rates: [Option<Rate>; 2],
+    /// How many may be under way at the same time; none: any number. Counted back when the request ends.
+    pub connections: Option<u32>,
+}
+
+/// What counting a request has come to. Where counting fails it is one too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Admission {
+    /// It is within the limits.
+    Admitted,
+    /// Requests come too fast.
+    TooFast,
+    /// Too many are under way.
+    TooMany,
 }
 
 /// A request of the filter's own to a service, while the client's waits.

@@ -25,6 +25,7 @@
 
 pub mod config;
 pub mod decision;
+pub mod limits;
 pub mod password;
 pub mod policy;
 pub mod regex;

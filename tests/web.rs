@@ -104,6 +104,7 @@ fn run(table: &RoutingTable, case: &Case, state: &mut State) -> Outcome {
         }
         // No case asks a service.
         Decision::Ask(callout) => panic!("{callout:?}"),
+        Decision::Count(count) => panic!("{count:?}"),
     }
 }
 

@@ -94,6 +94,13 @@ pub struct Global {
     /// path) and `wasm.service`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub log_fields: bool,
+    /// Status of answers to requests that come too fast (ConfigMap `limit-req-status-code`), 400 to 599. Absent: 503.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_status: Option<u16>,
+    /// Status of answers to requests of clients that have too many under way (ConfigMap `limit-conn-status-code`), 400
+    /// to 599. Absent: 503.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connection_status: Option<u16>,
     /// Value of Strict-Transport-Security on every HTTPS answer of a rule (ConfigMap `hsts`). Absent: what
     /// the backend sends stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -363,6 +370,9 @@ pub struct PolicySet {
     /// Largest request body in bytes, declared or streamed; a larger one is answered 413. Absent: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_body_bytes: Option<u64>,
+    /// How many requests of one client are served.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
     /// Which addresses may come in; others are answered 403.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Addresses>,
@@ -432,6 +442,32 @@ pub struct PolicySet {
     /// have; written to the private header `x-ingress-wasm-profile`. Absent: the default route.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_profile: Option<String>,
+}
+
+/// How many requests of one client address are served (`limit-rps`, `limit-rpm`, `limit-connections`), counted over all
+/// rules with the same `Rule.ingress`, and over all workers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Limits {
+    /// Requests per second. 0: any number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub per_second: u32,
+    /// How many more than one at a time `perSecond` lets through, as long as they are made up for afterwards.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub per_second_burst: u32,
+    /// Requests per minute. 0: any number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub per_minute: u32,
+    /// As `perSecondBurst`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub per_minute_burst: u32,
+    /// Requests that are under way at the same time. 0: any number.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub connections: u32,
+    /// Addresses and networks that are not limited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exempt: Vec<String>,
 }
 
 /// Which addresses of clients may come in (`allowlist-source-range`, `denylist-source-range`, ConfigMap

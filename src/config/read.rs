@@ -7,7 +7,7 @@ use super::json::{Read, Reader};
 use super::{
     Action, Addresses, Affinity, Alias, AnswerEdit, AuthCache, Balancing, BasicAuth, Block, CacheTime,
     Canary, ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global, HashBy,
-    HeaderEdit, Host, LimitExcept, Location, Mirror, PathMatching, PathType, PluginConfig, PolicySet,
+    HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PathMatching, PathType, PluginConfig, PolicySet,
     Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step, TlsRedirect, VerifyClient,
 };
 
@@ -175,6 +175,8 @@ read_struct!(Global {
     response_headers: "responseHeaders" or Vec::new(),
     underscores_in_headers: "underscoresInHeaders" or false,
     redirect_status: "redirectStatus" or None,
+    rate_status: "rateStatus" or None,
+    connection_status: "connectionStatus" or None,
     hsts: "hsts" or None,
     header_line_bytes: "headerLineBytes" or None,
     header_buffers: "headerBuffers" or None,
@@ -228,6 +230,7 @@ read_struct!(Rule {
 read_struct!(PolicySet {
     denied: "denied" or None,
     max_body_bytes: "maxBodyBytes" or None,
+    limits: "limits" or None,
     addresses: "addresses" or None,
     satisfy_any: "satisfyAny" or false,
     basic_auth: "basicAuth" or None,
@@ -249,6 +252,15 @@ read_struct!(PolicySet {
     hidden_headers: "hiddenHeaders" or None,
     script: "script" or None,
     route_profile: "routeProfile" or None,
+});
+
+read_struct!(Limits {
+    per_second: "perSecond" or 0,
+    per_second_burst: "perSecondBurst" or 0,
+    per_minute: "perMinute" or 0,
+    per_minute_burst: "perMinuteBurst" or 0,
+    connections: "connections" or 0,
+    exempt: "exempt" or Vec::new(),
 });
 
 read_struct!(Script {

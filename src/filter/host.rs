@@ -49,6 +49,20 @@ unsafe extern "C" {
         data: *mut *mut u8,
         size: *mut usize,
     ) -> i32;
+    fn proxy_get_shared_data(
+        name: *const u8,
+        name_size: usize,
+        data: *mut *mut u8,
+        size: *mut usize,
+        version: *mut u32,
+    ) -> i32;
+    fn proxy_set_shared_data(
+        name: *const u8,
+        name_size: usize,
+        data: *const u8,
+        size: usize,
+        version: u32,
+    ) -> i32;
     fn proxy_continue_stream(stream: i32) -> i32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> i32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> i32;
@@ -143,6 +157,37 @@ pub fn callout_body(size: usize) -> Result<Vec<u8>, HostError> {
     const CALLOUT_BODY: i32 = 4;
     // SAFETY: as in `headers`.
     returned(|data, read| unsafe { proxy_get_buffer_bytes(CALLOUT_BODY, 0, size, data, read) })
+}
+
+/// An entry of the data that all workers share, and its version; empty where there is none yet.
+pub fn shared_data(name: &[u8]) -> Result<(Vec<u8>, u32), HostError> {
+    const NOT_FOUND: i32 = 1;
+    /// A version that no entry has. To the host 0 would mean to write whatever is there.
+    const NEW: u32 = u32::MAX;
+    let mut version = 0;
+    // SAFETY: as in `headers`; the name is only read, and the version is written to a variable that lives on.
+    let found = returned(|data, size| unsafe {
+        proxy_get_shared_data(name.as_ptr(), name.len(), data, size, &mut version)
+    });
+    match found {
+        Ok(bytes) => Ok((bytes, version)),
+        Err(HostError(NOT_FOUND)) => Ok((Vec::new(), NEW)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes an entry of the data that all workers share, unless it has got another version; says whether.
+pub fn set_shared_data(name: &[u8], bytes: &[u8], version: u32) -> Result<bool, HostError> {
+    const CAS_MISMATCH: i32 = 8;
+    // SAFETY: the host only reads, within the slices.
+    let written = status(unsafe {
+        proxy_set_shared_data(name.as_ptr(), name.len(), bytes.as_ptr(), bytes.len(), version)
+    });
+    match written {
+        Ok(()) => Ok(true),
+        Err(HostError(CAS_MISMATCH)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Lets a request go on that was paused.

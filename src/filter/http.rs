@@ -10,13 +10,14 @@ use proxy_wasm::types::Action;
 
 use super::header_map;
 use super::host::{self, HostError, Map};
+use super::limits::{self, Lease};
 use super::root::Shared;
 use crate::decision::{
     AnswerPlan, CONNECTION_HEADER, CalloutAnswer, Connection, Decision, Edit, ErrorPlan, Forward,
     GENERATION_HEADER, HeaderLine, MIRROR_PROPERTY, Reply, RequestView, Scheme, VM_HEADER, apply_edits,
     status_of, takes_added_headers,
 };
-use crate::policy::{ask_for_error_page, decide, error_page, page, resume, rewrite_answer};
+use crate::policy::{ask_for_error_page, counted, decide, error_page, page, resume, rewrite_answer};
 
 /// The context of one request.
 pub struct Http {
@@ -36,6 +37,8 @@ pub struct Http {
     waiting: Option<Waiting>,
     /// The number of the rule whose answer is to be counted.
     counted: Option<u32>,
+    /// The request counts among those under way for as long as this lives.
+    lease: Option<Lease>,
 }
 
 /// A request or an answer that waits for a service.
@@ -71,6 +74,7 @@ impl Http {
             on_error: None,
             waiting: None,
             counted: None,
+            lease: None,
         }
     }
 
@@ -108,6 +112,11 @@ impl Http {
             None => decide(&shared.table, &request, &mut shared.state.borrow_mut()),
             Some(answer) => resume(&shared.table, &request, answer, &mut shared.state.borrow_mut()),
         };
+        if let Decision::Count(count) = &decision {
+            let (admission, lease) = limits::count(count);
+            self.lease = lease;
+            decision = counted(&shared.table, &request, admission, &mut shared.state.borrow_mut());
+        }
         if let Decision::Ask(callout) = &decision {
             match host::call(callout) {
                 Ok(()) => {
@@ -135,8 +144,8 @@ impl Http {
     ) -> Result<Action, HostError> {
         self.counted = shared.table.statistics.then(|| shared.state.borrow().rule());
         match decision {
-            // Nobody is asked twice.
-            Decision::Ask(_) => Err(HostError(-1)),
+            // Nobody is asked or counted twice.
+            Decision::Ask(_) | Decision::Count(_) => Err(HostError(-1)),
             Decision::Forward(forward) => {
                 let Forward {
                     edits,
@@ -370,7 +379,8 @@ fn send(reply: &Reply<'_>) -> Result<(), HostError> {
     host::send_local_response(reply.status, reply.details, &header_map::encode(&headers), &reply.body)
 }
 
-fn now_ms() -> u64 {
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

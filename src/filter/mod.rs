@@ -7,6 +7,7 @@ mod counters;
 mod header_map;
 mod host;
 mod http;
+mod limits;
 mod root;
 
 use proxy_wasm::types::LogLevel;

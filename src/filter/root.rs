@@ -3,14 +3,18 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use log::{error, info, warn};
+use proxy_wasm::hostcalls::set_tick_period;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::ContextType;
 
 use super::counters::{self, Counters};
 use super::http::Http;
+use super::limits;
 use crate::config::{self, ConfigError, SCHEMA_VERSION};
+use crate::limits::connections::BEAT_MS;
 use crate::policy::State;
 use crate::router::{RoutingTable, compile};
 use crate::{COMMIT, VERSION};
@@ -61,7 +65,14 @@ impl RootContext for Root {
                     warn!("at {}: {}", fault.path, fault.reason);
                 }
                 counters::configuration("loaded");
-                self.shared = Some(Rc::new(Shared::new(table)));
+                let shared = Shared::new(table);
+                limits::name_worker(shared.vm);
+                if shared.table.counts_connections
+                    && let Err(status) = set_tick_period(Duration::from_millis(BEAT_MS))
+                {
+                    error!("there is no clock that wakes this worker: status {status:?}");
+                }
+                self.shared = Some(Rc::new(shared));
                 true
             }
             Err(error) => {
@@ -70,6 +81,10 @@ impl RootContext for Root {
                 false
             }
         }
+    }
+
+    fn on_tick(&mut self) {
+        limits::tick();
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {

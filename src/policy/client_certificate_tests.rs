@@ -71,6 +71,7 @@ fn outcome(settings: &str, url: &str, server_name: &str, certificate: &str) -> S
             format!("{} {}", reply.status, location.unwrap_or_else(|| reply.details.to_owned()))
         }
         Decision::Ask(_) => "asks".to_owned(),
+        Decision::Count(_) => "counts".to_owned(),
     }
 }
 

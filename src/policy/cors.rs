@@ -137,6 +137,7 @@ mod tests {
                 (reply.status, lines.map(|(n, v)| (n.as_bytes().to_vec(), v.to_vec())).collect())
             }
             Decision::Ask(callout) => panic!("{callout:?}"),
+            Decision::Count(count) => panic!("{count:?}"),
         };
         let shown = headers.iter().filter_map(|(name, value)| {
             let name = std::str::from_utf8(name).expect("UTF-8").strip_prefix("access-control-")?;

@@ -255,6 +255,7 @@ mod tests {
                 }
                 Decision::Reply(reply) => reply.status.to_string(),
                 Decision::Ask(callout) => panic!("{callout:?}"),
+                Decision::Count(count) => panic!("{count:?}"),
             });
             assert_eq!(found, expected, "{pages} {rest} {action}");
         }

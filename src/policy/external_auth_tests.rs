@@ -130,6 +130,7 @@ fn outcome(table: &RoutingTable, answer: &CalloutAnswer<'_>, names: &[&str]) -> 
             (0, lines.map(|(name, value)| text(&name, value)).collect())
         }
         Decision::Ask(callout) => panic!("asked twice: {callout:?}"),
+        Decision::Count(count) => panic!("counted: {count:?}"),
     }
 }
 

@@ -19,6 +19,7 @@ mod cors;
 mod error_pages;
 mod external_auth;
 mod headers;
+mod limits;
 mod network;
 mod redirect;
 mod reply;
@@ -57,7 +58,8 @@ pub use template::{Scope, Template, UnknownVariable};
 use balance::Choice;
 
 use crate::decision::{
-    CLUSTER_HEADER, CalloutAnswer, Decision, Edit, Forward, HASH_HEADER, Reply, RequestView, Scheme,
+    Admission, CLUSTER_HEADER, CalloutAnswer, Decision, Edit, Forward, HASH_HEADER, Reply, RequestView,
+    Scheme,
 };
 use crate::regex;
 use crate::router::path::{Target, parse_target};
@@ -114,6 +116,8 @@ pub struct Facts<'a> {
     pub answer: Option<&'a CalloutAnswer<'a>>,
     /// How far the scripts have come; none where none was run.
     pub script: Option<Box<script::Running<'a>>>,
+    /// What counting the request has come to; none where it was not counted yet.
+    pub admission: Option<Admission>,
 }
 
 impl Facts<'_> {
@@ -137,24 +141,36 @@ impl Facts<'_> {
 
 /// Decides a request.
 pub fn decide<'a>(table: &'a RoutingTable, request: &'a RequestView<'a>, state: &mut State) -> Decision<'a> {
-    decide_with(table, request, None, state)
+    decide_with(table, request, None, None, state)
+}
+
+/// Decides a request that was counted. Table and request have to be those of the decision that had it counted.
+pub fn counted<'a>(
+    table: &'a RoutingTable,
+    request: &'a RequestView<'a>,
+    admission: Admission,
+    state: &mut State,
+) -> Decision<'a> {
+    decide_with(table, request, Some(admission), None, state)
 }
 
 /// Decides a request about which a service was asked, now that it has answered. Table and request, time and
 /// random bits included, have to be those of the decision that asked: what was decided before is not carried
-/// along but decided again, since that is cheap beside a call.
+/// along but decided again, since that is cheap beside a call. It is not counted again: nobody is asked about a request
+/// that was not admitted.
 pub fn resume<'a>(
     table: &'a RoutingTable,
     request: &'a RequestView<'a>,
     answer: &'a CalloutAnswer<'a>,
     state: &mut State,
 ) -> Decision<'a> {
-    decide_with(table, request, Some(answer), state)
+    decide_with(table, request, Some(Admission::Admitted), Some(answer), state)
 }
 
 fn decide_with<'a>(
     table: &'a RoutingTable,
     request: &'a RequestView<'a>,
+    admission: Option<Admission>,
     service: Option<&'a CalloutAnswer<'a>>,
     state: &mut State,
 ) -> Decision<'a> {
@@ -170,6 +186,7 @@ fn decide_with<'a>(
         is_error_page: false,
         answer: service,
         script: None,
+        admission,
     };
     if let Some(reply) = sizes::check(table.header_buffers, request) {
         return answer(table, &unread(client), None, reply);
@@ -193,6 +210,7 @@ fn decide_with<'a>(
             is_error_page: false,
             answer: service,
             script: None,
+            admission,
         };
         return answer(table, &facts, None, page(403, "blocked"));
     }
@@ -207,6 +225,7 @@ fn decide_with<'a>(
         is_error_page: false,
         answer: service,
         script: None,
+        admission,
     };
     let host = selection.host();
     if let Some(settings) = host.and_then(|host| host.client_certificate.as_deref()) {
@@ -352,6 +371,13 @@ fn decide_rule<'a>(
     }
     if let CompiledAction::Respond { status: status @ 500..600, .. } = &selected.rule.action {
         return refuse(page(*status, "no_backend"));
+    }
+    if let Some(limits) = &policies.limits {
+        match limits::check(limits, table, &facts, &selected) {
+            limits::Verdict::Passed => {}
+            limits::Verdict::Count(count) => return Decision::Count(count),
+            limits::Verdict::Refused(reply) => return refuse(reply),
+        }
     }
     let admission = match admit::admit(table, &facts, policies, state) {
         Ok(admission) => admission,

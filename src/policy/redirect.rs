@@ -110,6 +110,7 @@ mod tests {
                 (reply.status, lines)
             }
             Decision::Ask(callout) => panic!("{callout:?}"),
+            Decision::Count(count) => panic!("{count:?}"),
         };
         let mut shown = status.to_string();
         for (name, value) in headers {

@@ -194,6 +194,7 @@ mod tests {
             is_error_page: false,
             answer: None,
             script: None,
+            admission: None,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match rewrite(compiled, &facts) {

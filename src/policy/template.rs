@@ -482,6 +482,7 @@ mod tests {
             is_error_page: false,
             answer: None,
             script: None,
+            admission: None,
         };
         let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         String::from_utf8_lossy(&template.render(&facts)).into_owned()

@@ -59,6 +59,7 @@ fn decided(
             let lines = reply.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
             (reply.details, lines.collect())
         }
+        Decision::Count(count) => ("count", vec![format!("{:?}", count.connections)]),
         Decision::Ask(callout) => {
             let lines = callout.headers.iter().map(|(name, value)| format!("{name}: {}", text(value)));
             ("ask", lines.collect())

@@ -9,15 +9,17 @@ use super::balancing::{self, CompiledBalancing};
 use super::hosts::{Hosts, InvalidHost};
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledHost, CompiledLocation, CompiledMirror, CompiledPolicies, CompiledRedirect,
-    CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind, RoutingTable,
+    CompiledErrorPages, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror, CompiledPolicies,
+    CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind,
+    RoutingTable,
 };
 use crate::config::{
     Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
-    Global, HeaderEdit, Host, Location, Mirror, PluginConfig, PolicySet, Redirect, Replacement, Rewrite,
-    Rule, VerifyClient,
+    Global, HeaderEdit, Host, Limits, Location, Mirror, PluginConfig, PolicySet, Redirect, Replacement,
+    Rewrite, Rule, VerifyClient,
 };
 use crate::decision::AnswerRewrite;
+use crate::limits::Rate;
 use crate::password::PasswordHash;
 use crate::policy::{
     ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template, challenge,
@@ -89,6 +91,8 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         response_headers,
         underscores_in_headers,
         redirect_status,
+        rate_status,
+        connection_status,
         hsts,
         statistics,
         log_fields,
@@ -115,6 +119,11 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         hidden_headers: boxed(hidden_headers),
         response_headers,
         redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,
+        rate_status: error_status("global.rateStatus", rate_status.unwrap_or(503))?,
+        connection_status: error_status("global.connectionStatus", connection_status.unwrap_or(503))?,
+        counts_connections: compiled_policies
+            .iter()
+            .any(|set| set.limits.as_ref().is_some_and(|limits| limits.connections.is_some())),
         hsts: hsts.map(Into::into),
         policies: compiled_policies.into(),
         balancing: compiled_balancing.into(),
@@ -138,6 +147,29 @@ fn status(at: &str, status: u16) -> Result<u16, ConfigError> {
         return Ok(status);
     }
     Err(inconsistent(at, format!("{status} is not a status between 300 and 308")))
+}
+
+/// Checks the status of an error.
+fn error_status(at: &str, status: u16) -> Result<u16, ConfigError> {
+    if (400..=599).contains(&status) {
+        return Ok(status);
+    }
+    Err(inconsistent(at, format!("{status} is not a status between 400 and 599")))
+}
+
+fn compile_limits(at: &str, limits: &Limits) -> Result<CompiledLimits, ConfigError> {
+    let rate = |limit: u32, seconds: u32, burst: u32| {
+        let per_second = limit.saturating_mul(1000).checked_div(seconds).unwrap_or(0);
+        (limit > 0).then_some(Rate { per_second, burst: burst.saturating_mul(1000) })
+    };
+    Ok(CompiledLimits {
+        rates: [
+            rate(limits.per_second, 1, limits.per_second_burst),
+            rate(limits.per_minute, 60, limits.per_minute_burst),
+        ],
+        connections: (limits.connections > 0).then_some(limits.connections),
+        exempt: networks(&format!("{at}.exempt"), &limits.exempt)?,
+    })
 }
 
 /// Reads a list of networks.
@@ -258,6 +290,7 @@ impl Compiler {
         let PolicySet {
             denied,
             max_body_bytes,
+            limits,
             addresses,
             satisfy_any,
             basic_auth,
@@ -355,6 +388,10 @@ impl Compiler {
         Ok(CompiledPolicies {
             denied: denied.map(Into::into),
             max_body_bytes,
+            limits: match limits {
+                Some(limits) => Some(compile_limits(&format!("{at}.limits"), &limits)?),
+                None => None,
+            },
             addresses: match addresses {
                 Some(addresses) => Some(compile_addresses(&format!("{at}.addresses"), &addresses)?),
                 None => None,
@@ -666,6 +703,9 @@ mod tests {
                 "policies[1].addresses.deny[0]",
                 "`` is not an address",
             ),
+            (policy(r#"{"limits":{"exempt":["::1","?"]}}"#), "policies[1].limits.exempt[1]", "`?` is not"),
+            (global(r#"{"rateStatus":200}"#), "global.rateStatus", "200 is not"),
+            (global(r#"{"connectionStatus":600}"#), "global.connectionStatus", "600 is not"),
             (
                 global(r#"{"block":{"userAgents":["(","~*ok"],"referers":["~*("]}}"#),
                 "global.block.referers[0]",

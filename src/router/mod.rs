@@ -29,6 +29,7 @@ pub use locations::locate;
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledHost, CompiledLocation, CompiledMirror, CompiledPolicies, CompiledRedirect,
-    CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind, RoutingTable,
+    CompiledErrorPages, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror, CompiledPolicies,
+    CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind,
+    RoutingTable,
 };

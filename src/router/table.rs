@@ -10,6 +10,7 @@ use super::expressions::ExpressionPaths;
 use super::hosts::Hosts;
 use crate::config::{PathMatching, PathType, TlsRedirect, VerifyClient};
 use crate::decision::AnswerRewrite;
+use crate::limits::Rate;
 use crate::password::PasswordHash;
 use crate::policy::script::Script;
 use crate::policy::{ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template};
@@ -38,6 +39,12 @@ pub struct RoutingTable {
     pub response_headers: Box<[HeaderTemplate]>,
     /// Status of redirects to HTTPS.
     pub redirect_status: u16,
+    /// Status where requests come too fast.
+    pub rate_status: u16,
+    /// Status where too many requests are under way.
+    pub connection_status: u16,
+    /// Some rule bounds how many requests are under way.
+    pub counts_connections: bool,
     /// Value of Strict-Transport-Security.
     pub hsts: Option<Box<str>>,
     /// The policies that rules refer to.
@@ -242,6 +249,8 @@ pub struct CompiledPolicies {
     pub denied: Option<Box<str>>,
     /// Largest request body in bytes.
     pub max_body_bytes: Option<u64>,
+    /// How many requests of one client are served.
+    pub limits: Option<CompiledLimits>,
     /// Who may come in by address.
     pub addresses: Option<CompiledAddresses>,
     /// One of address and password suffices.
@@ -280,6 +289,17 @@ pub struct CompiledPolicies {
     pub script: Option<Script>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
+}
+
+/// See [`crate::config::Limits`].
+#[derive(Debug)]
+pub struct CompiledLimits {
+    /// How fast requests may come.
+    pub rates: [Option<Rate>; 2],
+    /// How many may be under way; none: any number.
+    pub connections: Option<u32>,
+    /// Who is not limited.
+    pub exempt: NetworkSet,
 }
 
 /// See [`crate::config::Addresses`].

@@ -117,7 +117,7 @@ impl Ours {
                 outcome.target = value(b":path");
                 outcome.forwarded_prefix = value(b"x-forwarded-prefix").unwrap_or_default();
             }
-            Decision::Ask(_) => panic!("nothing asks a service here"),
+            Decision::Ask(_) | Decision::Count(_) => panic!("nothing asks a service or counts here"),
         }
         outcome
     }

@@ -125,6 +125,9 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         header_buffers: buffers.map(|(count, _)| count).filter(|count| *count != 4),
         header_line_bytes: buffers.map(|(_, size)| size).filter(|size| *size != 8192),
         redirect_status: (settings.http_redirect_code != 308).then_some(settings.http_redirect_code),
+        rate_status: (settings.limit_req_status_code != 503).then_some(settings.limit_req_status_code),
+        connection_status: (settings.limit_conn_status_code != 503)
+            .then_some(settings.limit_conn_status_code),
         hsts,
         ..Global::default()
     };

@@ -20,6 +20,7 @@ mod exemptions;
 mod external_auth;
 mod global;
 mod hosts;
+mod limits;
 pub mod manifest;
 mod mirror;
 pub mod objects;

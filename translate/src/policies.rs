@@ -18,6 +18,7 @@ use crate::credentials::{self, UserList};
 use crate::diagnostic::Diagnostic;
 use crate::error_pages::error_pages;
 use crate::global::Defaults;
+use crate::limits;
 use crate::mirror;
 use crate::objects::{Ingress, IngressApi, ObjectName, Snapshot};
 use crate::output::{Mirror, RouteProfile};
@@ -119,6 +120,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         .mirror
         .as_ref()
         .map(|(mirror, target)| config::Mirror { cluster: mirror.cluster.clone(), target: target.clone() });
+    set.limits = limits::read(context.annotations);
     basic_auth(context, &mut set, policies, report);
     set.request_headers = upstream_host(context, report);
     if let Some(value) = text(annotations, "connection-proxy-header") {

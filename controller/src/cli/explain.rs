@@ -11,9 +11,10 @@ use anyhow::{Context, bail};
 use clap::Args;
 use ingress_wasm::config::{PathMatching, PathType};
 use ingress_wasm::decision::{
-    Callout, CalloutAnswer, Connection, Decision, Edit, HeaderLine, RequestView, Scheme, apply_edits,
+    Admission, Callout, CalloutAnswer, Connection, Decision, Edit, HeaderLine, RequestView, Scheme,
+    apply_edits,
 };
-use ingress_wasm::policy::{State, decide, resume};
+use ingress_wasm::policy::{State, counted, decide, resume};
 use ingress_wasm::router::path::parse_target;
 use ingress_wasm::router::{
     self, CompiledAction, CompiledRule, HostMatch, PathMatch, RoutingTable, Scratch, Selection,
@@ -65,6 +66,8 @@ struct Explanation {
     /// The path that rules are matched against.
     matched_path: String,
     candidates: Vec<CandidateExplanation>,
+    /// It is counted against the limits of its rule first; what follows holds for a request within them.
+    counted: bool,
     /// The service that is asked first; the outcome is the one after it has agreed (with 200).
     #[serde(skip_serializing_if = "Option::is_none")]
     asks: Option<AskExplanation>,
@@ -263,6 +266,10 @@ fn explanation(
     let agreement: [HeaderLine<'_>; 1] = [(b":status", b"200")];
     let agreed = CalloutAnswer::Answered { headers: &agreement, body: b"" };
     let mut decision = decide(table, &view, &mut state);
+    let counted_first = matches!(decision, Decision::Count(_));
+    if counted_first {
+        decision = counted(table, &view, Admission::Admitted, &mut state);
+    }
     let asks = match &decision {
         Decision::Ask(callout) => Some(ask_explanation(callout)),
         _ => None,
@@ -283,6 +290,7 @@ fn explanation(
         host,
         matched_path: String::from_utf8_lossy(&path).into_owned(),
         candidates,
+        counted: counted_first,
         asks,
         outcome,
     })
@@ -360,7 +368,7 @@ fn outcome(
 ) -> Outcome {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match decision {
-        Decision::Ask(_) => Outcome::Reply {
+        Decision::Ask(_) | Decision::Count(_) => Outcome::Reply {
             status: 500,
             reason: "a service would be asked for the second time".to_owned(),
             details: "ask",
@@ -475,6 +483,13 @@ fn text(explanation: &Explanation, terminal: &Terminal) -> String {
             if candidate.ingress.is_empty() { "built in" } else { &candidate.ingress },
             candidate.action,
             terminal.paint(Style::Dim, &candidate.reason)
+        );
+    }
+    if explanation.counted {
+        let _ = writeln!(
+            out,
+            "{} against the limits of the rule; what follows holds for a request within them",
+            label("counted")
         );
     }
     if let Some(AskExplanation { cluster, method, host, target, headers }) = &explanation.asks {

@@ -16,17 +16,18 @@
 //! requests at a time are not run. Of Envoy itself one thing is done here: a cluster without endpoints is
 //! answered 503. Timeouts do not run, and bodies are held against their limit by the declared length only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use ingress_wasm::decision::{
-    AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Callout, CalloutAnswer, Connection, Decision, Edit,
-    ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, PROFILE_HEADER, Reply, RequestView, Scheme, apply_edits,
-    takes_added_headers,
+    Admission, AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Callout, CalloutAnswer, Connection, Count,
+    Decision, Edit, ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, PROFILE_HEADER, Reply, RequestView,
+    Scheme, apply_edits, takes_added_headers,
 };
-use ingress_wasm::policy::{State, ask_for_error_page, decide, error_page, resume, rewrite_answer};
+use ingress_wasm::limits::rate;
+use ingress_wasm::policy::{State, ask_for_error_page, counted, decide, error_page, resume, rewrite_answer};
 use ingress_wasm::router::{self, RoutingTable};
 use ingress_wasm_echo::wire;
 use ingress_wasm_translate::diagnostic::Diagnostic;
@@ -76,7 +77,7 @@ impl Engine for DecideEngine {
         diagnostics.append(&mut translation.diagnostics);
         let table = router::compile(translation.config.clone())
             .map_err(|error| format!("the filter refuses the configuration: {error}"))?;
-        Ok(Box::new(Decided { table, translation, diagnostics, site }))
+        Ok(Box::new(Decided { table, translation, diagnostics, site, counted: Mutex::default() }))
     }
 }
 
@@ -102,6 +103,8 @@ struct Decided {
     translation: Translation,
     diagnostics: Vec<Diagnostic>,
     site: Site,
+    /// What the workers of Envoy share: how fast requests came, by slot.
+    counted: Mutex<BTreeMap<u16, Vec<u8>>>,
 }
 
 impl Running for Decided {
@@ -174,6 +177,10 @@ impl Client<'_> {
         };
         let (callout, answer, lines, pairs);
         let mut decision = decide(&decided.table, &view, &mut self.state);
+        if let Decision::Count(count) = &decision {
+            let admission = decided.count(count, view.now_ms);
+            decision = counted(&decided.table, &view, admission, &mut self.state);
+        }
         if let Decision::Ask(asked) = &decision {
             callout = decided.call(asked);
             lines = callout.as_ref().map(answer_lines).unwrap_or_default();
@@ -182,7 +189,7 @@ impl Client<'_> {
             decision = resume(&decided.table, &view, &answer, &mut self.state);
         }
         match decision {
-            Decision::Ask(_) => Err("a service is asked for the second time".to_owned()),
+            Decision::Ask(_) | Decision::Count(_) => Err("a service is asked for the second time".to_owned()),
             Decision::Reply(reply) => Ok(replied(&reply)),
             Decision::Forward(forward) => decided.forward(&view, forward, wire),
         }
@@ -204,6 +211,19 @@ fn answer_lines(response: &Response) -> Vec<(Vec<u8>, Vec<u8>)> {
 }
 
 impl Decided {
+    /// Counts a request. Never is more than one under way.
+    fn count(&self, count: &Count, now_ms: u64) -> Admission {
+        let mut slots = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.entry(count.key.slot()).or_default();
+        match rate::admit(slot, count.key, count.rates, now_ms) {
+            Some(counted) => {
+                *slot = counted;
+                Admission::Admitted
+            }
+            None => Admission::TooFast,
+        }
+    }
+
     /// Sends the request that a decision makes to a backend, and edits the answer.
     fn forward(
         &self,

@@ -100,7 +100,7 @@ fn diagnostics() {
         (&[("ingress-wasm.io/request-headers", "X-A: 1\nbad")], &[("error[annotation-invalid]", "line 2")]),
         // Dropped by ingress-nginx, denied here because of what else the Ingress carries.
         (
-            &[("upstream-vhost", "a; deny all"), ("limit-rps", "5")],
+            &[("upstream-vhost", "a; deny all"), ("enable-modsecurity", "true")],
             &[
                 ("error[annotation-unsupported]", "503"),
                 ("error[annotation-invalid]", "all rules of this Ingress answer 503"),
@@ -227,9 +227,9 @@ fn verdicts() {
             false,
         ),
         (
-            &[("custom-http-errors", "404,abc"), ("limit-rpm", "5")],
+            &[("custom-http-errors", "404,abc"), ("enable-modsecurity", "true")],
             Denied,
-            &["the value of custom-http-errors is not valid", "limit-rpm is not supported"],
+            &["the value of custom-http-errors is not valid", "enable-modsecurity is not supported"],
             false,
         ),
         (

@@ -187,6 +187,10 @@ pub struct GlobalSettings {
     pub compute_full_forwarded_for: bool,
     /// `whitelist-source-range`, `denylist-source-range` and `block-cidrs`.
     pub addresses: AddressDefaults,
+    /// `limit-req-status-code`.
+    pub limit_req_status_code: u16,
+    /// `limit-conn-status-code`.
+    pub limit_conn_status_code: u16,
     /// `block-user-agents`, as written.
     pub block_user_agents: String,
     /// `block-referers`, as written.
@@ -275,6 +279,8 @@ impl Default for GlobalSettings {
             forwarded_for_header: "X-Forwarded-For".to_owned(),
             compute_full_forwarded_for: false,
             addresses: AddressDefaults::default(),
+            limit_req_status_code: 503,
+            limit_conn_status_code: 503,
             block_user_agents: String::new(),
             block_referers: String::new(),
             proxy_add_original_uri_header: false,
@@ -365,6 +371,12 @@ impl GlobalSettings {
                 if let Some(list) = self.addresses_of(name) {
                     *list = Some(networks);
                 }
+            }
+            ("limit-req-status-code", Value::Integer(status)) => {
+                self.limit_req_status_code = u16::try_from(status).unwrap_or(503);
+            }
+            ("limit-conn-status-code", Value::Integer(status)) => {
+                self.limit_conn_status_code = u16::try_from(status).unwrap_or(503);
             }
             ("block-user-agents", Value::Text(list)) => self.block_user_agents = list,
             ("block-referers", Value::Text(list)) => self.block_referers = list,

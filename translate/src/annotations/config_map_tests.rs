@@ -54,6 +54,7 @@ fn honoured_options() {
     let samples = [
         "GET",
         "200 1h",
+        "429",
         "http://a.example",
         "503",
         "n/a",

@@ -18,6 +18,7 @@ use ValueGrammar::{
 
 pub(super) const COUNT: ValueGrammar = ValueGrammar::COUNT;
 pub(super) const INTEGER: ValueGrammar = ValueGrammar::ANY_INTEGER;
+const ERROR_STATUS: ValueGrammar = ValueGrammar::Integer { min: 400, max: 599 };
 const ON_OFF: ValueGrammar = ValueGrammar::ON_OFF;
 
 pub(super) const GROUPS: &[&[ConfigOption]] = &[
@@ -120,6 +121,8 @@ const HONOURED: &[ConfigOption] = &[
     option("forwarded-for-header", HeaderName, "X-Forwarded-For", Exact),
     option("global-allowed-response-headers", HeaderNames, "", Exact),
     option("hide-headers", HeaderNames, "", Exact),
+    option("limit-conn-status-code", ERROR_STATUS, "503", Exact),
+    option("limit-req-status-code", ERROR_STATUS, "503", Exact),
     option("proxy-add-original-uri-header", Boolean, "false", Exact),
     option(
         "proxy-body-size",
@@ -175,22 +178,13 @@ const PROTECTIONS: &[ConfigOption] = &[
         "requests are not inspected; `enable-modsecurity` decides what happens",
     ),
     lacks(
-        "limit-conn-status-code",
-        INTEGER,
-        "503",
-        &["503"],
-        Note,
-        "nothing is counted; rules with a limit answer 503",
+        "limit-conn-zone-variable",
+        Text,
+        "$binary_remote_addr",
+        &["$binary_remote_addr"],
+        Warning,
+        "clients are told apart by their address",
     ),
-    lacks(
-        "limit-req-status-code",
-        INTEGER,
-        "503",
-        &["503"],
-        Note,
-        "nothing is counted; rules with a limit answer 503",
-    ),
-    lacks("limit-conn-zone-variable", Text, "$binary_remote_addr", &[], Note, "nothing is counted"),
     lacks("limit-rate", COUNT, "0", &["0"], Warning, "answers are sent as fast as the client takes them"),
     lacks("limit-rate-after", COUNT, "0", &["0"], Note, "answers are sent as fast as the client takes them"),
     lacks(

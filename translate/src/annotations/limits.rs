@@ -19,7 +19,7 @@ const ADDRESSES: Annotation = Annotation {
 /// Rates and connections; 0 means no limit.
 const LIMIT: Annotation = Annotation {
     value: ValueGrammar::COUNT,
-    support: Support::NotSupported("nothing is counted, so the rule answers 503"),
+    support: Support::Exact,
     on_invalid: OnInvalid::DropsIngress,
     protects: true,
     lost: Lost::Denied,
@@ -43,7 +43,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "limit-allowlist",
         value: ValueGrammar::CidrList,
-        support: Support::NotSupported("no address is exempt: a rule with a limit answers 503 to all"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         lost: Lost::Ignored(Severity::Note),
         summary: "Clients with these addresses are not limited by `limit-rps`, `limit-rpm` and `limit-connections`.",
@@ -53,7 +53,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "limit-burst-multiplier",
         value: ValueGrammar::ANY_INTEGER,
-        support: Support::NotSupported("a rule with a limit answers 503 whatever the burst"),
+        support: Support::Exact,
         lost: Lost::Ignored(Severity::Note),
         needs: &["limit-rps", "limit-rpm", "limit-connections"],
         summary: "How many times the limit may be used at once; 5 unless set.",
@@ -100,7 +100,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "limit-whitelist",
         value: ValueGrammar::CidrList,
-        support: Support::NotSupported("no address is exempt: a rule with a limit answers 503 to all"),
+        support: Support::Exact,
         on_invalid: OnInvalid::DropsIngress,
         lost: Lost::Ignored(Severity::Note),
         alias_of: Some("limit-allowlist"),
