@@ -16,12 +16,16 @@ mod balancing;
 mod certificates;
 #[path = "envoy/changes.rs"]
 mod changes;
+#[path = "envoy/evasion.rs"]
+mod evasion;
 #[path = "envoy/observability.rs"]
 mod observability;
 #[path = "envoy/process.rs"]
 mod process;
 #[path = "envoy/retries.rs"]
 mod retries;
+#[path = "envoy/spellings.rs"]
+mod spellings;
 #[path = "envoy/support.rs"]
 mod support;
 #[path = "envoy/tls.rs"]
@@ -74,6 +78,8 @@ fn main() -> ExitCode {
         ("changed_authorities_of_clients_are_live", certificates::changed_authorities_of_clients_are_live),
         ("passed_connections_are_not_opened", certificates::passed_connections_are_not_opened),
         ("changed_authorities_of_backends_are_live", certificates::changed_authorities_of_backends_are_live),
+        ("no_spelling_evades_a_policy", evasion::no_spelling_evades_a_policy),
+        ("spellings_are_requests", evasion::spellings_are_requests),
         ("killed_envoy_comes_back", process::killed_envoy_comes_back),
         ("end_leaves_nothing_behind", process::end_leaves_nothing_behind),
     ];

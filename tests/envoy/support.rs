@@ -23,8 +23,22 @@ pub fn serve(backends: &[Backend], manifests: &str) -> Result<Served, String> {
 
 /// Serves several files of manifests.
 pub fn serve_files(backends: &[Backend], files: &[(&str, &str)]) -> Result<Served, String> {
+    serve_site(backends, files, &BTreeMap::new())
+}
+
+/// Serves one file of manifests with these options in the ConfigMap.
+pub fn serve_with(backends: &[Backend], manifests: &str, options: &[(&str, &str)]) -> Result<Served, String> {
+    let options = options.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    serve_site(backends, &[("site.yaml", manifests)], &options)
+}
+
+fn serve_site(
+    backends: &[Backend],
+    files: &[(&str, &str)],
+    options: &BTreeMap<String, String>,
+) -> Result<Served, String> {
     let binary = binary()?;
-    let site = Site::new(backends, &BTreeMap::new()).map_err(|error| error.to_string())?;
+    let site = Site::new(backends, options).map_err(|error| error.to_string())?;
     for (name, text) in files {
         site.write(name, text).map_err(|error| error.to_string())?;
     }
