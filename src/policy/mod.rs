@@ -197,24 +197,6 @@ fn decide_with<'a>(
     let Ok(Target { path, query }) = parse_target(request.target()) else {
         return answer(table, &unread(client), None, page(400, "invalid_path"));
     };
-    if let Some(block) = &table.block
-        && access::is_blocked(block, request, &mut state.expressions)
-    {
-        let facts = Facts {
-            request,
-            path,
-            query,
-            client,
-            selected: None,
-            certificate: None,
-            is_error_page: false,
-            answer: service,
-            script: None,
-            admission,
-        };
-        return answer(table, &facts, None, page(403, "blocked"));
-    }
-    let mut selection = router::select(table, request.authority(), &path, &mut state.scratch);
     let mut facts = Facts {
         request,
         path,
@@ -227,6 +209,12 @@ fn decide_with<'a>(
         script: None,
         admission,
     };
+    if let Some(block) = &table.block
+        && access::is_blocked(block, request, &mut state.expressions)
+    {
+        return answer(table, &facts, None, page(403, "blocked"));
+    }
+    let mut selection = router::select(table, request.authority(), &facts.path, &mut state.scratch);
     let host = selection.host();
     if let Some(settings) = host.and_then(|host| host.client_certificate.as_deref()) {
         match client_certificate::check(settings, table, request) {
