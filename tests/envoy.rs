@@ -18,6 +18,8 @@ mod certificates;
 mod changes;
 #[path = "envoy/evasion.rs"]
 mod evasion;
+#[path = "envoy/grpc.rs"]
+mod grpc;
 #[path = "envoy/observability.rs"]
 mod observability;
 #[path = "envoy/process.rs"]
@@ -78,6 +80,7 @@ fn main() -> ExitCode {
         ("changed_authorities_of_clients_are_live", certificates::changed_authorities_of_clients_are_live),
         ("passed_connections_are_not_opened", certificates::passed_connections_are_not_opened),
         ("changed_authorities_of_backends_are_live", certificates::changed_authorities_of_backends_are_live),
+        ("grpc_passes_with_trailers_and_streams", grpc::grpc_passes_with_trailers_and_streams),
         ("no_spelling_evades_a_policy", evasion::no_spelling_evades_a_policy),
         ("spellings_are_requests", evasion::spellings_are_requests),
         ("killed_envoy_comes_back", process::killed_envoy_comes_back),

@@ -59,7 +59,12 @@ pub fn connect(stream: TcpStream, terms: &TlsTerms) -> io::Result<(TlsStream, Tl
     Ok((stream, facts))
 }
 
-fn config(terms: &TlsTerms) -> Result<ClientConfig, String> {
+/// What a client is told for such a handshake.
+///
+/// # Errors
+///
+/// When the terms cannot be met by any handshake.
+pub fn config(terms: &TlsTerms) -> Result<ClientConfig, String> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let (min, max) = (terms.terms.min.unwrap_or(TlsVersion::Tls12), terms.terms.max);
     let allowed = |version: TlsVersion| version >= min && max.is_none_or(|max| version <= max);
