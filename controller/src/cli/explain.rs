@@ -360,6 +360,13 @@ fn action(action: &CompiledAction) -> String {
     }
 }
 
+/// The status of the filter's own that a Service for errors is to answer, if the request goes to one.
+fn answers_for<'a>(rule: &CompiledRule, cluster: &str, headers: &'a [(String, String)]) -> Option<&'a str> {
+    let CompiledAction::Forward { cluster: own, .. } = &rule.action else { return None };
+    let code = headers.iter().find(|(name, _)| name == "x-code")?;
+    (**own != *cluster).then_some(&code.1)
+}
+
 fn outcome(
     table: &RoutingTable,
     view: &RequestView<'_>,
@@ -396,8 +403,15 @@ fn outcome(
             });
             let canary = division.as_ref().and_then(|division| division.canary.as_ref());
             let canary = canary.filter(|canary| canary.chosen).map(|canary| canary.service.clone());
+            let service = canary.or_else(|| {
+                let rule = rule?;
+                Some(match answers_for(rule, &cluster, &headers) {
+                    Some(status) => format!("{cluster}, for the error {status} of {}", action(&rule.action)),
+                    None => action(&rule.action),
+                })
+            });
             Outcome::Forward {
-                service: canary.or_else(|| rule.map(|rule| action(&rule.action))).unwrap_or_default(),
+                service: service.unwrap_or_default(),
                 cluster,
                 mirror: mirror.map(Box::new),
                 division: division.map(Box::new),

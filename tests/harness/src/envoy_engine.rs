@@ -11,6 +11,7 @@ use ingress_wasm_echo::{BACKEND_HEADER, Received, wire};
 use crate::case::{Ability, Case, Request};
 use crate::client::{ConnectError, Connection, Response, Target, WireRequest};
 use crate::engine::{Answer, Arrived, Engine, Running, Session};
+use crate::explained;
 use crate::group::{Group, TRUSTED_PROXY};
 use crate::jar::Jar;
 use crate::product::Product;
@@ -72,7 +73,7 @@ impl Engine for EnvoyEngine {
             site.keep();
         }
         let product = Product::start(binary, &site.manifests(), &site.temporary())?;
-        Ok(Box::new(Served { product, site }))
+        Ok(Box::new(Served { product, site, binary: binary.clone() }))
     }
 }
 
@@ -80,6 +81,7 @@ impl Engine for EnvoyEngine {
 struct Served {
     product: Product,
     site: Site,
+    binary: PathBuf,
 }
 
 impl Running for Served {
@@ -124,7 +126,15 @@ impl Session for Client<'_> {
             1 => vec![self.exchange(&target, &wire)],
             count => parallel(&target, &wire, count),
         };
-        answers.into_iter().map(|answer| answer.map(|answer| self.identified(request, answer))).collect()
+        let alone = request.parallel == 1 && request.repeat == 1;
+        let looked_at = |answer: Result<Answer, String>| {
+            let answer = self.identified(request, answer?);
+            if alone && let Some(difference) = self.second_opinion(request, &wire, &answer)? {
+                return Err(difference);
+            }
+            Ok(answer)
+        };
+        answers.into_iter().map(looked_at).collect()
     }
 
     fn received(&mut self, service: &str) -> Vec<Arrived> {
@@ -143,6 +153,17 @@ impl Session for Client<'_> {
 }
 
 impl Client<'_> {
+    /// How `explain` differs from the answer, if it does.
+    fn second_opinion(
+        &self,
+        request: &Request,
+        wire: &WireRequest,
+        answer: &Answer,
+    ) -> Result<Option<String>, String> {
+        let Served { binary, site, .. } = self.served;
+        explained::disagreement(binary, &site.manifests(), request, wire, answer)
+    }
+
     /// Waits until the endpoints of a service have received this much together; gives how much it is.
     fn wait(&self, service: &str, count: usize, timeout: Duration) -> usize {
         let servers = self.served.site.servers(service);

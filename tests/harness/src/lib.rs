@@ -13,6 +13,7 @@ pub mod decide_engine;
 pub mod engine;
 pub mod envoy_engine;
 pub mod expect;
+mod explained;
 pub mod group;
 pub mod jar;
 pub mod known;
