@@ -60,7 +60,8 @@ pub(crate) fn disagreement(
 
 /// Whether Envoy's parser refuses the request: two hosts, or no one length (RFC 9112, sections 3.2 and 6.3).
 fn is_malformed(wire: &WireRequest) -> bool {
-    let count = |wanted: &str| wire.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).count();
+    let count =
+        |wanted: &str| wire.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case(wanted)).count();
     count("Host") > 1 || count("Content-Length") + count("Transfer-Encoding") > 1
 }
 
@@ -83,12 +84,7 @@ fn difference(explanation: &Value, answer: &Answer) -> String {
     )
 }
 
-fn explain(
-    binary: &Path,
-    manifests: &Path,
-    request: &Request,
-    wire: &WireRequest,
-) -> Result<Value, String> {
+fn explain(binary: &Path, manifests: &Path, request: &Request, wire: &WireRequest) -> Result<Value, String> {
     let scheme = if request.url.https { "https" } else { "http" };
     let from = if request.client_ip.is_some() { TRUSTED_PROXY } else { Ipv4Addr::LOCALHOST };
     let mut command = Command::new(binary);
