@@ -5,12 +5,13 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::Path;
 
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::SendRequest;
-use hyper::{Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::{TcpStream, UnixStream};
@@ -60,7 +61,12 @@ impl Connection {
 
     /// The head and body of the answer to a GET.
     pub(crate) async fn get(&mut self, path: &str) -> Result<(Response<()>, Bytes), CallError> {
-        let request = Request::get(path).header("host", "localhost").body(Empty::new());
+        self.call(Method::GET, path).await
+    }
+
+    async fn call(&mut self, method: Method, path: &str) -> Result<(Response<()>, Bytes), CallError> {
+        let request =
+            Request::builder().method(method).uri(path).header("host", "localhost").body(Empty::new());
         let request = request.map_err(|error| CallError::Answer(error.to_string()))?;
         self.sender.ready().await?;
         let response: Response<Incoming> = self.sender.send_request(request).await?;
@@ -78,6 +84,30 @@ impl Connection {
 pub async fn get(admin: &Admin, path: &str) -> Result<Bytes, CallError> {
     let (head, body) = Connection::open(admin).await?.get(path).await?;
     if head.status() == StatusCode::OK { Ok(body) } else { Err(CallError::Status(head.status())) }
+}
+
+/// What the admin interface answers to a POST, which changes something.
+///
+/// # Errors
+///
+/// [`CallError`], also for any status but 200.
+pub async fn post(admin: &Admin, path: &str) -> Result<Bytes, CallError> {
+    let (head, body) = Connection::open(admin).await?.call(Method::POST, path).await?;
+    if head.status() == StatusCode::OK { Ok(body) } else { Err(CallError::Status(head.status())) }
+}
+
+/// How many workers Envoy has.
+///
+/// # Errors
+///
+/// [`CallError`]
+pub async fn concurrency(admin: &Admin) -> Result<NonZeroU32, CallError> {
+    let body = get(admin, "/server_info").await?;
+    let answer: Value =
+        serde_json::from_slice(&body).map_err(|error| CallError::Answer(error.to_string()))?;
+    let number = answer.pointer("/command_line_options/concurrency").and_then(Value::as_u64);
+    let number = number.and_then(|number| u32::try_from(number).ok()).and_then(NonZeroU32::new);
+    number.ok_or_else(|| CallError::Answer("server_info names no concurrency".to_owned()))
 }
 
 /// The TCP addresses at which Envoy's listeners really are, by name.

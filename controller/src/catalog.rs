@@ -36,9 +36,30 @@ impl Catalog {
             self.files.remove(&file);
         }
         for (file, loaded) in load(changes.read) {
-            let before = self.files.remove(&file).unwrap_or_default();
-            self.files.insert(file.clone(), FileObjects::replacing(before, loaded));
+            self.replace(file, loaded);
         }
+    }
+
+    /// Takes over what a place holds now: a file, or an object of an API server. Gives whether that is news.
+    pub fn put(&mut self, place: Arc<str>, loaded: Loaded) -> bool {
+        let held = self.files.get(&place);
+        let as_before = held.is_some_and(|held| {
+            held.kept.is_empty() && held.objects == loaded.objects && held.diagnostics == loaded.diagnostics
+        });
+        if !as_before {
+            self.replace(place, Ok(loaded));
+        }
+        !as_before
+    }
+
+    /// Takes away what a place held. Gives whether it held something.
+    pub fn take(&mut self, place: &str) -> bool {
+        self.files.remove(place).is_some()
+    }
+
+    fn replace(&mut self, place: Arc<str>, loaded: Result<Loaded, Diagnostic>) {
+        let before = self.files.remove(&place).unwrap_or_default();
+        self.files.insert(place, FileObjects::replacing(before, loaded));
     }
 
     /// All objects.

@@ -20,10 +20,11 @@ use crate::envoy::{
     Admin, Bind, DynamicBootstrap, HTTP_LISTENER, HTTPS_LISTENER, Listeners, ResourceBuilder, ToJsonError,
     dynamic_bootstrap,
 };
+use crate::feed::{Feed, NotLive};
 use crate::filter;
-use crate::ready::{NotReady, Workers};
+use crate::ready::Workers;
 use crate::supervisor::{self, Binary, Level, LogLine, RunDir, RunDirError, State, Supervisor};
-use crate::xds::{Generation, Outcome, Publisher, Rejection, Server, ServerError, XdsEvent};
+use crate::xds::{Generation, ServerError, XdsEvent};
 
 /// What a local Envoy is started with.
 pub struct Settings {
@@ -67,23 +68,6 @@ pub enum StartError {
     Envoy { path: String, source: io::Error },
 }
 
-/// Why a translation is not live.
-#[derive(Debug, thiserror::Error)]
-pub enum NotLive {
-    /// Envoy refused it; the one before goes on serving.
-    #[error("refused by Envoy: {}", .0.iter().map(|refused| refused.message.as_str()).collect::<Vec<_>>().join("; "))]
-    Rejected(Vec<Rejection>),
-    /// Another was published meanwhile.
-    #[error("superseded by a later configuration")]
-    Superseded,
-    /// Envoy does not take it in time.
-    #[error("Envoy has not acknowledged it after {} ms", .0.as_millis())]
-    Unacknowledged(Duration),
-    /// Not every worker serves it in time.
-    #[error(transparent)]
-    NotReady(#[from] NotReady),
-}
-
 /// Where a local Envoy is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses {
@@ -96,11 +80,9 @@ pub struct Addresses {
 /// A running Envoy with its xDS server.
 #[derive(Debug)]
 pub struct Local {
-    builder: ResourceBuilder,
-    publisher: Publisher,
+    feed: Feed,
     workers: Workers,
     supervisor: Supervisor,
-    server: Server,
     listeners: Listeners,
     admin: Option<Admin>,
     admin_socket: Admin,
@@ -161,8 +143,8 @@ impl Local {
         })?;
         let bootstrap = run.write("bootstrap.json", format!("{bootstrap:#}\n").as_bytes())?;
 
-        let (publisher, events) = Publisher::new();
-        let server = Server::start(&xds, &publisher)?;
+        let workers = Workers::new(run.join("probe.sock"), concurrency);
+        let (feed, events) = Feed::start(&xds, builder)?;
         let path = binary.path.display().to_string();
         let ending = Arc::new(AtomicBool::new(false));
         let is_ending = Arc::clone(&ending);
@@ -182,14 +164,11 @@ impl Local {
         })
         .await
         .map_err(|source| StartError::Envoy { path, source })?;
-        let workers = Workers::new(run.join("probe.sock"), concurrency);
         let admin = admin.filter(|address| address.port() != 0).map(Admin::Tcp);
         let local = Local {
-            builder,
-            publisher,
+            feed,
             workers,
             supervisor,
-            server,
             listeners,
             admin,
             admin_socket,
@@ -206,8 +185,7 @@ impl Local {
     ///
     /// Where the plugin configuration has no JSON form, which no configuration is known to lack.
     pub fn publish(&mut self, translation: &Translation) -> Result<Generation, serde_json::Error> {
-        let set = self.builder.build(translation)?;
-        Ok(self.publisher.publish(set))
+        self.feed.publish(translation)
     }
 
     /// Waits until a published translation is live: Envoy has acknowledged all of it and every worker serves
@@ -222,15 +200,7 @@ impl Local {
         translation: &Translation,
         patience: Duration,
     ) -> Result<Duration, NotLive> {
-        let deadline = tokio::time::Instant::now() + patience;
-        match tokio::time::timeout_at(deadline, self.publisher.outcome(published)).await {
-            Ok(Outcome::Live) => {}
-            Ok(Outcome::Rejected(rejections)) => return Err(NotLive::Rejected(rejections)),
-            Ok(Outcome::Superseded | Outcome::Ended) => return Err(NotLive::Superseded),
-            Err(_) => return Err(NotLive::Unacknowledged(patience)),
-        }
-        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
-        Ok(self.workers.serve(&translation.config.generation, left).await?)
+        self.feed.live(&mut self.workers, published, translation, patience).await
     }
 
     /// Where clients reach it.
@@ -274,10 +244,10 @@ impl Local {
 
     /// Ends Envoy and everything around it. Returns when the process and the directory are gone.
     pub async fn shutdown(self) {
-        let Local { supervisor, server, run, ending, .. } = self;
+        let Local { supervisor, feed, run, ending, .. } = self;
         ending.store(true, Ordering::Relaxed);
         supervisor.shutdown().await;
-        server.shutdown().await;
+        feed.shutdown().await;
         drop(run);
     }
 }

@@ -57,6 +57,21 @@ impl Workers {
         Workers { probe: Admin::Unix(probe), count, connections: Vec::new() }
     }
 
+    /// Envoy has another number of workers, as after a start with other arguments.
+    pub fn set_count(&mut self, concurrency: NonZeroU32) {
+        self.count = usize::try_from(concurrency.get()).unwrap_or(usize::MAX);
+        self.connections.truncate(self.count);
+    }
+
+    /// Whether each of them serves some configuration.
+    ///
+    /// # Errors
+    ///
+    /// What is missing.
+    pub async fn serve_any(&mut self) -> Result<(), String> {
+        self.ask(None).await
+    }
+
     /// Waits until all of them serve `generation`. Gives how long it took. Connections that broke, as when
     /// Envoy was started again, are opened anew.
     ///
@@ -66,7 +81,7 @@ impl Workers {
     pub async fn serve(&mut self, generation: &str, patience: Duration) -> Result<Duration, NotReady> {
         let start = Instant::now();
         loop {
-            let last = match self.ask(generation).await {
+            let last = match self.ask(Some(generation)).await {
                 Ok(()) => return Ok(start.elapsed()),
                 Err(last) => last,
             };
@@ -78,8 +93,8 @@ impl Workers {
         }
     }
 
-    /// One round. The error says what is missing.
-    async fn ask(&mut self, generation: &str) -> Result<(), String> {
+    /// One round; without a generation, any will do. The error says what is missing.
+    async fn ask(&mut self, generation: Option<&str>) -> Result<(), String> {
         while self.connections.len() < self.count {
             let connection = Connection::open(&self.probe).await.map_err(|error| error.to_string())?;
             self.connections.push(connection);
@@ -91,7 +106,7 @@ impl Workers {
         let mut answers = answers.into_iter();
         self.connections.retain(|_| match answers.next() {
             Some(Ok(served)) => {
-                if served.generation != generation {
+                if generation.map_or(served.generation.is_empty(), |wanted| served.generation != wanted) {
                     missing.push(format!("a worker serves {:?}", served.generation));
                 }
                 // Two connections to one worker: one is closed, another opened in the next round.

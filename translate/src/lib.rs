@@ -27,6 +27,7 @@ pub mod objects;
 pub mod output;
 pub mod passthrough;
 mod policies;
+pub mod references;
 mod report;
 mod retries;
 pub mod snippet;

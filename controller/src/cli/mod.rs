@@ -3,6 +3,7 @@
 //! 0: fine. 1: the input has errors. 2: wrong usage.
 
 mod check;
+mod controller;
 mod explain;
 mod filter;
 mod run;
@@ -46,6 +47,10 @@ pub enum ColorChoice {
 enum Command {
     /// Serve manifests through a local Envoy; follow changes of the files
     Run(run::RunArgs),
+    /// Serve the Ingresses of a cluster through the Envoy of this pod
+    Controller(Box<controller::ControllerArgs>),
+    /// Write what an Envoy beside the controller is started with
+    Bootstrap(controller::BootstrapArgs),
     /// Write what the filter or Envoy loads
     Translate(translate::TranslateArgs),
     /// Say which rule takes a request, why, and what the backend gets
@@ -135,9 +140,14 @@ impl InputArgs {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let terminal = Terminal::new(cli.color);
-    terminal.take_log();
+    // The controller logs in another way.
+    if !matches!(cli.command, Command::Controller(_)) {
+        terminal.take_log();
+    }
     let outcome = match cli.command {
         Command::Run(args) => run::run(&args, &terminal),
+        Command::Controller(args) => controller::controller(&args),
+        Command::Bootstrap(args) => controller::bootstrap(&args),
         Command::Translate(args) => translate::translate(&args, &terminal),
         Command::Explain(args) => explain::explain(&args, &terminal),
         Command::Check(args) => check::check(&args, &terminal),

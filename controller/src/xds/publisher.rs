@@ -71,6 +71,8 @@ pub enum XdsEvent {
 pub(super) struct Snapshot {
     pub(super) serial: u64,
     pub(super) set: ResourceSet,
+    /// What a stream holds beyond the set is to be removed; false on the way to it, and none before the first.
+    pub(super) complete: Option<bool>,
 }
 
 /// How far a stream is.
@@ -211,7 +213,7 @@ impl Task {
     async fn steps(&mut self, generation: Generation, set: &ResourceSet, strict: bool) -> Step {
         let present = self.snapshot.borrow().set.clone();
         for step in [set.step(&present, &present), set.step(&present, set)] {
-            self.show(step);
+            self.show(step, false);
             match tokio::time::timeout(PATIENCE, self.settled(false)).await {
                 Ok(Step::Rejected(rejections)) if strict => return Step::Rejected(rejections),
                 Ok(_) => {}
@@ -220,15 +222,16 @@ impl Task {
                 }
             }
         }
-        self.show(set.clone());
+        self.show(set.clone(), true);
         if strict { self.settled(true).await } else { Step::Done }
     }
 
-    fn show(&self, set: ResourceSet) {
+    fn show(&self, set: ResourceSet, complete: bool) {
         self.snapshot.send_if_modified(|snapshot| {
-            let news = snapshot.set != set;
+            let news = snapshot.set != set || snapshot.complete != Some(complete);
             if news {
-                *snapshot = Snapshot { serial: snapshot.serial.wrapping_add(1), set };
+                let serial = snapshot.serial.wrapping_add(1);
+                *snapshot = Snapshot { serial, set, complete: Some(complete) };
             }
             news
         });

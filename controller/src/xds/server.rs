@@ -155,13 +155,20 @@ impl Connection {
             }
             // Also marks the snapshot as seen that is looked at: none comes twice.
             let snapshot = snapshots.borrow_and_update().clone();
-            for response in self.state.responses(&snapshot.set) {
+            // Before the first set nothing is said: an Envoy that comes back holds one that serves.
+            let Some(complete) = snapshot.complete else {
+                if connected {
+                    self.report(snapshot.serial, Standing::Working);
+                }
+                continue;
+            };
+            for response in self.state.responses(&snapshot.set, complete) {
                 if self.send.send(Ok(response)).await.is_err() {
                     break;
                 }
             }
             if connected {
-                let standing = self.state.standing(&snapshot.set);
+                let standing = self.state.standing(&snapshot.set, complete);
                 self.report(snapshot.serial, standing);
             }
         }

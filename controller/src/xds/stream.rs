@@ -136,13 +136,16 @@ impl StreamState {
     }
 
     /// What is to be sent so that the client gets from what it was told to `set`. At most one response of a
-    /// kind is on its way: what changes meanwhile waits, and only its last state is sent.
-    pub(super) fn responses(&mut self, set: &ResourceSet) -> Vec<DeltaDiscoveryResponse> {
+    /// kind is on its way: what changes meanwhile waits, and only its last state is sent. Unless the set is
+    /// `complete`, nothing is taken away that it lacks.
+    pub(super) fn responses(&mut self, set: &ResourceSet, complete: bool) -> Vec<DeltaDiscoveryResponse> {
         let mut responses = Vec::new();
         for kind in ResourceType::ALL {
             let Some(subscription) = self.subscriptions.get_mut(&kind) else { continue };
             let named = set.named(kind);
-            let Some(Difference { resources, removed }) = subscription.difference(&named) else { continue };
+            let Some(Difference { resources, removed }) = subscription.difference(&named, complete) else {
+                continue;
+            };
             self.nonces = self.nonces.wrapping_add(1);
             let nonce = self.nonces.to_string();
             let response = DeltaDiscoveryResponse {
@@ -169,8 +172,8 @@ impl StreamState {
     }
 
     /// How far the client is with `set`. Every resource of a set counts: it is expected that the client asks
-    /// for all of them sooner or later.
-    pub(super) fn standing(&self, set: &ResourceSet) -> Standing {
+    /// for all of them sooner or later. Of a set that is not `complete`, it may hold more.
+    pub(super) fn standing(&self, set: &ResourceSet, complete: bool) -> Standing {
         let mut standing = Standing::Settled;
         for kind in ResourceType::ALL {
             let named = set.named(kind);
@@ -187,10 +190,11 @@ impl StreamState {
                 && named
                     .values()
                     .all(|resource| subscription.wants(resource.name()) && subscription.has(resource))
-                && subscription
-                    .told
-                    .iter()
-                    .all(|(name, told)| *told == Told::Absent || named.contains_key(name));
+                && (!complete
+                    || subscription
+                        .told
+                        .iter()
+                        .all(|(name, told)| *told == Told::Absent || named.contains_key(name)));
             if !has_all {
                 standing = Standing::Working;
             }
@@ -247,7 +251,7 @@ impl Subscription {
     }
 
     /// What the client has to be told; nothing while a response is on its way.
-    fn difference(&mut self, named: &Arc<Named>) -> Option<Difference> {
+    fn difference(&mut self, named: &Arc<Named>, complete: bool) -> Option<Difference> {
         if self.in_flight.is_some() || self.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, named)) {
             return None;
         }
@@ -265,7 +269,16 @@ impl Subscription {
         let mut removed: Vec<_> =
             gone.chain(never).filter(|name| !named.contains_key(*name)).cloned().collect();
         removed.sort_unstable();
+        let withheld = !complete && !removed.is_empty();
+        if withheld {
+            removed.clear();
+        }
         if resources.is_empty() && removed.is_empty() {
+            if !complete {
+                // The complete set may be of the same resources: what is withheld now is due then.
+                self.done = (!withheld).then(|| Arc::clone(named));
+                return None;
+            }
             // A client that asks for everything waits for an answer even where there is nothing.
             self.done = Some(Arc::clone(named));
             if self.answered || !self.wildcard {

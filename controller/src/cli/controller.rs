@@ -1,0 +1,318 @@
+//! `ingress-wasm controller`: the ingress controller in a cluster, and `ingress-wasm bootstrap`, which prepares
+//! for an Envoy that another container runs.
+
+use std::collections::BTreeSet;
+use std::io::IsTerminal;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{ArgAction, Args, ValueEnum};
+use ingress_wasm_translate::objects::ObjectName;
+use ingress_wasm_translate::output::Options;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use super::object_name;
+use crate::cluster::edge::RunDirectory;
+use crate::cluster::{self, AnnotationsPrefix, Envoy, Patience, Scope, Settings};
+use crate::envoy::Bind;
+use crate::supervisor::{self, Level};
+
+/// The controller of this project, which is always ours.
+const OWN_CONTROLLER: &str = "ingress-wasm.io/controller";
+
+/// Arguments of `controller`. Those that ingress-nginx has are named as there.
+#[derive(Debug, Args)]
+pub struct ControllerArgs {
+    /// The class of the Ingresses to serve, where they name it in the annotation or no IngressClass has its name
+    #[arg(long, value_name = "NAME", default_value = "nginx")]
+    ingress_class: String,
+    /// `spec.controller` of the IngressClasses to serve, besides ingress-wasm.io/controller
+    #[arg(long, value_name = "NAME", default_value = "k8s.io/ingress-nginx")]
+    controller_class: String,
+    /// Serve Ingresses that name no class
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    watch_ingress_without_class: bool,
+    /// The ConfigMap with the global options
+    #[arg(long, visible_alias = "config-map", value_name = "NAMESPACE/NAME", value_parser = object_name)]
+    configmap: Option<ObjectName>,
+    /// The Secret with the certificate for hosts that have none of their own; by default a self-signed one
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
+    default_ssl_certificate: Option<ObjectName>,
+    /// Serve Ingresses of this namespace only
+    #[arg(long, value_name = "NAMESPACE")]
+    watch_namespace: Option<String>,
+    /// Serve Ingresses of namespaces with these labels only
+    #[arg(long, value_name = "SELECTOR", conflicts_with = "watch_namespace")]
+    watch_namespace_selector: Option<String>,
+    /// What annotations begin with
+    #[arg(long, value_name = "PREFIX", default_value = "nginx.ingress.kubernetes.io")]
+    annotations_prefix: String,
+    /// Count requests by Ingress, Service, status and decision in Envoy's statistics
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    enable_metrics: bool,
+    /// The port for plain HTTP
+    #[arg(long, value_name = "PORT", default_value_t = 80)]
+    http_port: u16,
+    /// The port for TLS
+    #[arg(long, value_name = "PORT", default_value_t = 443)]
+    https_port: u16,
+    /// The address of both; by default all, of IPv6 as well where there is IPv6
+    #[arg(long, value_name = "ADDRESS")]
+    bind_address: Option<IpAddr>,
+    /// The port for /healthz, /readyz and /metrics
+    #[arg(long, value_name = "PORT", default_value_t = 10254)]
+    healthz_port: u16,
+    /// The address for /healthz, /readyz and /metrics; by default all
+    #[arg(long, value_name = "ADDRESS")]
+    healthz_host: Option<IpAddr>,
+    /// Seconds to go on serving after the signal to end, before connections are drained
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    shutdown_grace_period: u64,
+    /// Seconds that requests may take after that
+    #[arg(long, value_name = "SECONDS", default_value_t = 240)]
+    drain_timeout: u64,
+    /// Log each request to this file, as a line of JSON
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+    /// The directory that is shared with Envoy
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/ingress-wasm")]
+    run_dir: PathBuf,
+    /// Run this Envoy as a child; without it, another container has to: `envoy -c RUN_DIR/bootstrap.json`
+    #[arg(long, value_name = "FILE")]
+    envoy: Option<PathBuf>,
+    /// Worker threads of the Envoy that is run as a child; by default as many as there are CPUs
+    #[arg(long, value_name = "NUMBER", requires = "envoy")]
+    concurrency: Option<NonZeroU32>,
+    /// The kubeconfig to use; by default $KUBECONFIG, ~/.kube/config, or the service account of the pod
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    /// The address of the API server, in place of the one that is configured
+    #[arg(long, value_name = "URL")]
+    apiserver_host: Option<String>,
+    #[command(flatten)]
+    log: LogArgs,
+}
+
+/// How is logged.
+#[derive(Debug, Args)]
+struct LogArgs {
+    /// The form of log lines
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    /// What is logged
+    #[arg(long, value_enum)]
+    log_level: Option<LogLevel>,
+    /// The same as a number, as ingress-nginx has it: from 3 on debug, from 5 on trace
+    #[arg(short = 'v', long = "v", value_name = "NUMBER", conflicts_with = "log_level")]
+    verbosity: Option<u8>,
+}
+
+/// The form of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// For programs
+    Json,
+}
+
+/// What is logged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Arguments of `bootstrap`.
+#[derive(Debug, Args)]
+pub struct BootstrapArgs {
+    /// The directory that the controller and Envoy share
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/ingress-wasm")]
+    run_dir: PathBuf,
+}
+
+/// Writes what Envoy needs to start.
+pub fn bootstrap(args: &BootstrapArgs) -> anyhow::Result<ExitCode> {
+    RunDirectory::open(&args.run_dir)?.write()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Serves until a signal ends it.
+pub fn controller(args: &ControllerArgs) -> anyhow::Result<ExitCode> {
+    args.log.begin();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        // The loop, the xDS server and the watches; translations take one of them for a while.
+        .worker_threads(3)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    let outcome = runtime.block_on(serve(args));
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+async fn serve(args: &ControllerArgs) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let envoy = match &args.envoy {
+        Some(path) => {
+            let binary = supervisor::find(Some(path), &[]).await?;
+            let cpus = std::thread::available_parallelism().ok().and_then(|n| u32::try_from(n.get()).ok());
+            let cpus = cpus.and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MIN);
+            let concurrency = args.concurrency.unwrap_or(cpus);
+            Some(Envoy { binary, concurrency, log_level: Level::Warning })
+        }
+        None => None,
+    };
+    tracing::info!(
+        version = ingress_wasm::VERSION,
+        commit = ingress_wasm::COMMIT,
+        run_dir = %args.run_dir.display(),
+        "starting"
+    );
+    cluster::run(args.settings(envoy), async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+    .await
+}
+
+impl ControllerArgs {
+    fn settings(&self, envoy: Option<Envoy>) -> Settings {
+        let mut controller_classes = vec![self.controller_class.clone()];
+        if self.controller_class != OWN_CONTROLLER {
+            controller_classes.push(OWN_CONTROLLER.to_owned());
+        }
+        let named = [&self.configmap, &self.default_ssl_certificate];
+        let more_namespaces: BTreeSet<String> = named
+            .into_iter()
+            .flatten()
+            .map(|name| name.namespace.clone())
+            .filter(|namespace| Some(namespace) != self.watch_namespace.as_ref())
+            .collect();
+        let all = unspecified();
+        let address = self.bind_address.unwrap_or(all);
+        Settings {
+            kubeconfig: self.kubeconfig.clone(),
+            apiserver_host: self.apiserver_host.clone(),
+            scope: Scope {
+                namespace: self.watch_namespace.clone().filter(|namespace| !namespace.is_empty()),
+                more_namespaces,
+                namespace_selector: self.watch_namespace_selector.clone(),
+                prefix: AnnotationsPrefix::new(&self.annotations_prefix),
+                config_map: self.configmap.clone(),
+            },
+            options: Options {
+                ingress_class: self.ingress_class.clone(),
+                controller_classes,
+                config_map: self.configmap.clone(),
+                default_certificate: self.default_ssl_certificate.clone(),
+                ingress_without_class: self.watch_ingress_without_class,
+                statistics: self.enable_metrics,
+                log_fields: self.access_log.is_some(),
+                ..Options::default()
+            },
+            http: Some(Bind::from(SocketAddr::new(address, self.http_port))),
+            https: Some(Bind::from(SocketAddr::new(address, self.https_port))),
+            access_log: self.access_log.clone(),
+            healthz: SocketAddr::new(self.healthz_host.unwrap_or(all), self.healthz_port),
+            run_dir: self.run_dir.clone(),
+            envoy,
+            patience: Patience {
+                grace: Duration::from_secs(self.shutdown_grace_period),
+                drain: Duration::from_secs(self.drain_timeout),
+            },
+        }
+    }
+}
+
+/// All addresses: those of IPv6 and IPv4, or of IPv4 where the system knows no other.
+fn unspecified() -> IpAddr {
+    let v6 = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
+    if std::net::TcpListener::bind(v6).is_ok() { v6.ip() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) }
+}
+
+impl LogArgs {
+    fn begin(&self) {
+        let level = match (self.log_level, self.verbosity) {
+            (Some(LogLevel::Error), _) => "error",
+            (Some(LogLevel::Warn), _) => "warn",
+            (Some(LogLevel::Info), _) | (None, None | Some(0..=2)) => "info",
+            (Some(LogLevel::Debug), _) | (None, Some(3..=4)) => "debug",
+            (Some(LogLevel::Trace), _) | (None, Some(_)) => "trace",
+        };
+        // Libraries have their own idea of what matters; what they warn of is said here with what it means.
+        let filter = EnvFilter::new(format!("warn,ingress_wasm={level},ingress_wasm_controller={level},envoy=debug,kube_runtime=error,kube_client=error"));
+        let subscriber = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_writer(std::io::stderr)
+            .with_target(false)
+            .with_ansi(std::io::stderr().is_terminal());
+        match self.log_format {
+            LogFormat::Text => subscriber.init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).init(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: ControllerArgs,
+    }
+
+    fn settings(line: &str) -> Result<Settings, String> {
+        let words = std::iter::once("controller").chain(line.split_whitespace());
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        Ok(line.args.settings(None))
+    }
+
+    /// The arguments that ingress-nginx's chart gives its controller, as far as they concern what is watched.
+    #[test]
+    fn arguments_of_ingress_nginx() {
+        let settings = settings(
+            "--controller-class=k8s.io/ingress-nginx --ingress-class=nginx --configmap=i/c \
+             --watch-ingress-without-class=true --watch-namespace=shop --default-ssl-certificate=tls/wild --v=2",
+        )
+        .expect("reads");
+        assert_eq!(settings.options.controller_classes, ["k8s.io/ingress-nginx", OWN_CONTROLLER]);
+        assert!(settings.options.ingress_without_class);
+        assert_eq!(settings.scope.namespace.as_deref(), Some("shop"));
+        let more: Vec<&str> = settings.scope.more_namespaces.iter().map(String::as_str).collect();
+        assert_eq!(more, ["i", "tls"]);
+    }
+
+    #[test]
+    fn defaults() {
+        let settings = settings("").expect("reads");
+        assert_eq!(settings.options.config_map, None);
+        assert!(!settings.options.ingress_without_class);
+        assert_eq!(settings.http.map(|bind| bind.address.port()), Some(80));
+        assert_eq!(settings.healthz.port(), 10254);
+    }
+
+    #[test]
+    fn faults() {
+        for line in ["--configmap=c", "--concurrency=2", "--watch-namespace=a --watch-namespace-selector=b"] {
+            assert!(settings(line).is_err(), "{line}");
+        }
+    }
+}

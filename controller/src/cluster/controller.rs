@@ -1,0 +1,341 @@
+//! The loop: what the watches tell is gathered, translated, published, and waited for.
+//!
+//! The first change after a pause is translated at once; while changes keep coming, a translation begins only
+//! when the one before is accepted or refused, and [`INTERVAL`] after it began.
+
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{future::Future, time::Duration};
+
+use ingress_wasm_translate::diagnostic::{Diagnostic, Severity};
+use ingress_wasm_translate::output::Translation;
+use tokio::sync::{mpsc, watch};
+
+use super::culprits::culprits;
+use super::follow::Watch;
+use super::metrics::Metrics;
+use super::readiness::Accepted;
+use super::served::Served;
+use super::store::Store;
+use super::watches::{News, Wanted, Watches};
+use crate::feed::Feed;
+use crate::xds::{Outcome, Rejection, XdsEvent};
+
+/// The least time between the beginnings of two translations.
+const INTERVAL: Duration = Duration::from_millis(100);
+
+/// How long a change may wait for Secrets and ConfigMaps that it names and that are still to be fetched.
+const FETCH_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long a configuration may be without an answer before a later one takes its place.
+const OUTCOME_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How many changes are taken in before it is looked whether to translate.
+const BATCH: usize = 4096;
+
+/// What the loop works with.
+pub struct Controller {
+    /// All objects.
+    pub store: Store,
+    /// Where changes come from.
+    pub watches: Watches,
+    /// Told which Secrets and ConfigMaps to fetch.
+    pub wanted: watch::Sender<Arc<Wanted>>,
+    /// Where translations go.
+    pub feed: Feed,
+    /// What the xDS server tells.
+    pub events: mpsc::UnboundedReceiver<XdsEvent>,
+    /// Told what Envoy has accepted.
+    pub accepted: watch::Sender<Option<Accepted>>,
+    /// Told what is served.
+    pub served: watch::Sender<Served>,
+    /// Told what happens.
+    pub metrics: Arc<Metrics>,
+}
+
+/// A translation of which it is not known yet what becomes of it.
+struct Published {
+    translation: Arc<Translation>,
+    since: Instant,
+    at: Instant,
+    outcome: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+}
+
+/// The state of the loop.
+struct Site {
+    controller: Controller,
+    /// Watches that have not listed everything yet.
+    missing: BTreeSet<Watch>,
+    /// When the first change came that is not translated yet.
+    dirty: Option<Instant>,
+    /// When the last translation began.
+    began: Option<Instant>,
+    published: Option<Published>,
+    /// What Envoy has accepted last.
+    good: Option<Arc<Translation>>,
+    said: BTreeSet<Diagnostic>,
+    /// What Envoy had to say of the last configuration.
+    refused: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Controller {
+    /// Runs until it is dropped.
+    pub async fn run(self) {
+        let missing = self.watches.needed.union(&self.watches.optional).cloned().collect();
+        let site = Site {
+            controller: self,
+            missing,
+            dirty: Some(Instant::now()),
+            began: None,
+            published: None,
+            good: None,
+            said: BTreeSet::new(),
+            refused: Vec::new(),
+            diagnostics: Vec::new(),
+        };
+        site.run().await;
+    }
+}
+
+impl Site {
+    async fn run(mut self) {
+        self.want();
+        loop {
+            let due = self.due();
+            tokio::select! {
+                biased;
+                Some(event) = self.controller.events.recv() => self.event(&event),
+                outcome = outcome_of(&mut self.published) => self.outcome(outcome),
+                () = at(due), if due.is_some() => self.translate(),
+                news = self.controller.watches.news.recv() => match news {
+                    Some(news) => self.take(news),
+                    // The watches never end.
+                    None => return,
+                },
+            }
+        }
+    }
+
+    /// When the next translation is to begin; never as long as there is nothing to translate.
+    fn due(&self) -> Option<Instant> {
+        let dirty = self.dirty?;
+        if !self.missing.is_empty() {
+            return None;
+        }
+        let mut due = dirty;
+        if self.controller.store.is_waiting() {
+            // At first, for as long as it takes: an Envoy may be serving what a controller before knew.
+            self.began?;
+            due = due.max(dirty + FETCH_PATIENCE);
+        }
+        if let Some(began) = self.began {
+            due = due.max(began + INTERVAL);
+        }
+        if let Some(published) = &self.published {
+            due = due.max(published.at + OUTCOME_PATIENCE);
+        }
+        Some(due)
+    }
+
+    fn take(&mut self, news: News) {
+        self.take_one(news);
+        for _ in 0..BATCH {
+            match self.controller.watches.news.try_recv() {
+                Ok(news) => self.take_one(news),
+                Err(_) => break,
+            }
+        }
+        let changed = self.controller.store.changed();
+        if changed.objects {
+            self.dirty.get_or_insert_with(Instant::now);
+        }
+        if changed.wanted {
+            self.want();
+        }
+        if changed.identities && !changed.objects && self.began.is_some() {
+            self.tell();
+        }
+    }
+
+    fn take_one(&mut self, news: News) {
+        match &news {
+            News::Listed(watch) => {
+                self.missing.remove(watch);
+                if self.missing.is_empty() && self.began.is_none() {
+                    tracing::info!("all objects are listed");
+                }
+            }
+            News::Forbidden(watch) if self.controller.watches.optional.contains(watch) => {
+                // The rest works without.
+                self.missing.remove(watch);
+            }
+            _ => {}
+        }
+        self.controller.store.take(news);
+    }
+
+    fn want(&self) {
+        self.controller.wanted.send_replace(Arc::new(self.controller.store.wanted()));
+    }
+
+    fn translate(&mut self) {
+        let Some(since) = self.dirty.take() else { return };
+        let began = Instant::now();
+        self.began = Some(began);
+        // Other tasks go on meanwhile on other threads.
+        let translation = tokio::task::block_in_place(|| self.controller.store.translate());
+        let seconds = began.elapsed().as_secs_f64();
+        self.controller.metrics.translations.observe(seconds);
+        self.diagnostics.clone_from(&translation.diagnostics);
+        self.say();
+        if let Err(error) = ingress_wasm::router::compile(translation.config.clone()) {
+            // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
+            tracing::error!(%error, "the translation is no configuration that the filter takes: what is served stays");
+            self.controller.metrics.outcome("invalid");
+            self.tell();
+            return;
+        }
+        let pending = self.published.as_ref().map(|published| &published.translation);
+        if pending.or(self.good.as_ref()).is_some_and(|before| translation.serves_like(before)) {
+            self.controller.metrics.outcome("unchanged");
+            tracing::debug!(seconds, "nothing that is served has changed");
+            self.tell();
+            return;
+        }
+        let translation = Arc::new(translation);
+        let generation = match self.controller.feed.publish(&translation) {
+            Ok(generation) => generation,
+            Err(error) => {
+                tracing::error!(%error, "the plugin configuration cannot be written: what is served stays");
+                self.controller.metrics.outcome("invalid");
+                return;
+            }
+        };
+        tracing::info!(
+            generation = translation.config.generation,
+            hosts = translation.config.hosts.len(),
+            clusters = translation.clusters.len(),
+            seconds,
+            "published"
+        );
+        let publisher = self.controller.feed.publisher().clone();
+        let since = self.published.as_ref().map_or(since, |published| published.since.min(since));
+        self.published = Some(Published {
+            translation,
+            since,
+            at: Instant::now(),
+            outcome: Box::pin(async move { publisher.outcome(generation).await }),
+        });
+        self.tell();
+    }
+
+    fn outcome(&mut self, outcome: Outcome) {
+        let Some(published) = self.published.take() else { return };
+        match outcome {
+            Outcome::Live => {
+                let generation: Arc<str> = published.translation.config.generation.as_str().into();
+                tracing::info!(
+                    generation = &*generation,
+                    seconds = published.since.elapsed().as_secs_f64(),
+                    "accepted by Envoy"
+                );
+                self.controller.metrics.accepted.set(1);
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.controller.metrics.accepted_at.set(now.as_secs_f64());
+                self.controller.metrics.objects("host", published.translation.config.hosts.len());
+                self.controller.metrics.objects("cluster", published.translation.clusters.len());
+                self.refused.clear();
+                self.controller.accepted.send_replace(Some(Accepted { generation, since: published.since }));
+                self.good = Some(published.translation);
+            }
+            Outcome::Rejected(rejections) => self.rejected(&published.translation, &rejections),
+            Outcome::Superseded | Outcome::Ended => self.controller.metrics.outcome("superseded"),
+        }
+        self.tell();
+    }
+
+    fn rejected(&mut self, translation: &Translation, rejections: &[Rejection]) {
+        self.controller.metrics.outcome("rejected");
+        self.controller.metrics.accepted.set(0);
+        self.refused = rejections.iter().flat_map(|rejection| culprits(rejection, translation)).collect();
+        self.say();
+    }
+
+    fn event(&self, event: &XdsEvent) {
+        match event {
+            XdsEvent::Connected { node } => {
+                self.controller.metrics.connected.inc();
+                tracing::info!(node, "Envoy is connected");
+            }
+            XdsEvent::Disconnected { node } => {
+                self.controller.metrics.connected.dec();
+                tracing::warn!(node, "Envoy is disconnected");
+            }
+            XdsEvent::Rejected { rejection, .. } => tracing::error!(
+                kind = %rejection.kind,
+                names = rejection.names.join(", "),
+                message = rejection.message,
+                "refused by Envoy: the last good configuration goes on serving"
+            ),
+            XdsEvent::Slow(generation) => {
+                tracing::warn!(%generation, "Envoy takes long to acknowledge a configuration");
+            }
+            XdsEvent::Live(_) => {}
+        }
+    }
+
+    /// Logs what is new among what there is to say.
+    fn say(&mut self) {
+        let all: BTreeSet<Diagnostic> = self.diagnostics.iter().chain(&self.refused).cloned().collect();
+        for diagnostic in all.difference(&self.said) {
+            say(diagnostic);
+        }
+        for (name, severity) in
+            [("error", Severity::Error), ("warning", Severity::Warning), ("note", Severity::Note)]
+        {
+            let count = all.iter().filter(|diagnostic| diagnostic.severity == severity).count();
+            self.controller.metrics.diagnostics(name, count);
+        }
+        self.said = all;
+    }
+
+    /// Tells the rest of the controller what is served.
+    fn tell(&mut self) {
+        let ingresses = self.controller.store.identities();
+        self.controller.metrics.objects("ingress", ingresses.len());
+        let diagnostics = self.diagnostics.iter().chain(&self.refused).cloned().collect();
+        let generation = self.good.as_ref().map_or("", |good| good.config.generation.as_str()).into();
+        self.controller.served.send_replace(Served {
+            ingresses,
+            diagnostics: Arc::new(diagnostics),
+            generation,
+        });
+    }
+}
+
+fn say(diagnostic: &Diagnostic) {
+    let Diagnostic { severity, code, object, field, found, consequence, remedy, .. } = diagnostic;
+    let object = object.as_ref().map(ToString::to_string);
+    match severity {
+        Severity::Error => tracing::error!(code, object, field, found, remedy, "{consequence}"),
+        Severity::Warning => tracing::warn!(code, object, field, found, remedy, "{consequence}"),
+        Severity::Note => tracing::debug!(code, object, field, found, remedy, "{consequence}"),
+    }
+}
+
+/// What becomes of what is published; never, where nothing is.
+async fn outcome_of(published: &mut Option<Published>) -> Outcome {
+    match published {
+        Some(published) => (&mut published.outcome).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(due: Option<Instant>) {
+    if let Some(due) = due {
+        tokio::time::sleep_until(due.into()).await;
+    }
+}

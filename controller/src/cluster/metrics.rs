@@ -1,0 +1,170 @@
+//! The controller's own metrics.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicI64, AtomicU64};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+/// The numbers, and how they are written.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    lists: Family<Resource, Counter>,
+    watch_failures: Family<Resource, Counter>,
+    /// How long translations took, in seconds.
+    pub translations: Histogram,
+    /// From the first change that a configuration has to all workers serving it, in seconds.
+    pub latency: Histogram,
+    outcomes: Family<Label, Counter>,
+    diagnostics: Family<Severity, Gauge>,
+    objects: Family<KindLabel, Gauge>,
+    /// 1 while every worker serves a configuration.
+    pub ready: Gauge,
+    /// Whether an Envoy is connected.
+    pub connected: Gauge,
+    /// When the last configuration was accepted, in seconds since 1970.
+    pub accepted_at: Gauge<f64, AtomicU64>,
+    /// 1 where Envoy has accepted the last configuration, 0 where it has refused it.
+    pub accepted: Gauge<i64, AtomicI64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Resource {
+    resource: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Label {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Severity {
+    severity: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+impl Default for Metrics {
+    fn default() -> Metrics {
+        let steps = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+        let mut metrics = Metrics {
+            registry: Mutex::default(),
+            lists: Family::default(),
+            watch_failures: Family::default(),
+            translations: Histogram::new(steps),
+            latency: Histogram::new(steps),
+            outcomes: Family::default(),
+            diagnostics: Family::default(),
+            objects: Family::default(),
+            ready: Gauge::default(),
+            connected: Gauge::default(),
+            accepted_at: Gauge::default(),
+            accepted: Gauge::default(),
+        };
+        metrics.registry = Mutex::new(metrics.registry());
+        metrics
+    }
+}
+
+impl Metrics {
+    fn registry(&self) -> Registry {
+        let mut all = Registry::with_prefix("ingress_wasm_controller");
+        all.register("lists", "Complete lists that were read from the API server", self.lists.clone());
+        all.register(
+            "watch_failures",
+            "Failures of lists and watches; each is tried again",
+            self.watch_failures.clone(),
+        );
+        all.register("translation_seconds", "Time that translations took", self.translations.clone());
+        all.register(
+            "live_seconds",
+            "Time from the first change of a configuration until every worker of Envoy served it",
+            self.latency.clone(),
+        );
+        all.register(
+            "configurations",
+            "Translations by outcome: live, unchanged, rejected, superseded, invalid",
+            self.outcomes.clone(),
+        );
+        all.register("diagnostics", "What is to be said of the objects at present", self.diagnostics.clone());
+        all.register("objects", "What is served at present", self.objects.clone());
+        all.register("ready", "1 while every worker of Envoy serves a configuration", self.ready.clone());
+        all.register("envoy_connected", "Envoys that are connected", self.connected.clone());
+        all.register(
+            "last_accepted_timestamp_seconds",
+            "When Envoy accepted a configuration last",
+            self.accepted_at.clone(),
+        );
+        all.register("last_accepted", "1 where Envoy accepted the last configuration", self.accepted.clone());
+        all
+    }
+
+    /// A watch has read a complete list.
+    pub fn listed(&self, resource: &str) {
+        self.lists.get_or_create(&Resource { resource: resource.to_owned() }).inc();
+    }
+
+    /// A list or a watch has failed.
+    pub fn watch_failed(&self, resource: &str) {
+        self.watch_failures.get_or_create(&Resource { resource: resource.to_owned() }).inc();
+    }
+
+    /// What became of a translation.
+    pub fn outcome(&self, outcome: &'static str) {
+        self.outcomes.get_or_create(&Label { outcome }).inc();
+    }
+
+    /// How many diagnostics there are.
+    pub fn diagnostics(&self, severity: &'static str, count: usize) {
+        self.diagnostics.get_or_create(&Severity { severity }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// How much is served.
+    pub fn objects(&self, kind: &'static str, count: usize) {
+        self.objects.get_or_create(&KindLabel { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// All of them in Prometheus' text format.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Writing to a String does not fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        // Envoy's follow.
+        text.truncate(text.trim_end().trim_end_matches("# EOF").len());
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_is_prometheus() {
+        let metrics = Metrics::default();
+        metrics.listed("services");
+        metrics.outcome("live");
+        metrics.latency.observe(0.02);
+        metrics.ready.set(1);
+        let text = metrics.text();
+        for expected in [
+            "ingress_wasm_controller_lists_total{resource=\"services\"} 1\n",
+            "ingress_wasm_controller_configurations_total{outcome=\"live\"} 1\n",
+            "ingress_wasm_controller_live_seconds_bucket{le=\"0.025\"} 1\n",
+            "ingress_wasm_controller_ready 1\n",
+        ] {
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
+        assert!(!text.contains("# EOF"), "{text}");
+    }
+}

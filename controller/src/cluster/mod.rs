@@ -1,0 +1,201 @@
+//! The controller in a cluster: objects of a Kubernetes API server, served by the Envoy of the same pod.
+//!
+//! ```text
+//! API server ── follow, watches ──▶ store ── translate ──▶ controller ── feed (xDS) ──▶ Envoy
+//!                                                             │
+//!                                     served: a channel for status, Events and the like
+//! ```
+//!
+//! * `follow` keeps one watch alive; `watches` says what is watched and fetches Secrets and ConfigMaps by name.
+//! * `store` holds objects, knows which Secrets and ConfigMaps are named, and translates.
+//! * `controller` is the loop: when to translate, and what becomes of it. It sends a [`Served`] value on a
+//!   [`tokio::sync::watch`] channel after each translation and each answer of Envoy: what writes to the API
+//!   server follows that channel and never reaches into the loop.
+//! * `edge` is the directory that is shared with Envoy; `readiness`, `operations` and `shutdown` are what
+//!   their names say.
+//!
+//! Nothing is published before every watch has listed what there is and every named Secret and ConfigMap is
+//! fetched or known to be missing. Until then the xDS server keeps silent, and an Envoy that served before goes on.
+//!
+//! Deliberately knows nothing of how an annotation is read, of arguments, and of how a request is matched.
+
+mod client;
+mod controller;
+mod culprits;
+pub mod edge;
+mod follow;
+mod metrics;
+mod operations;
+mod pause;
+mod raw;
+mod readiness;
+mod served;
+mod shutdown;
+mod store;
+mod watches;
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use ingress_wasm_translate::output::Options;
+use tokio::sync::watch;
+
+pub use client::{ClientError, client};
+pub use metrics::Metrics;
+pub use raw::{AnnotationsPrefix, Identity};
+pub use served::{Receiver, Served};
+pub use shutdown::Patience;
+pub use watches::Scope;
+
+use crate::envoy::{Bind, Listeners, ResourceBuilder};
+use crate::feed::Feed;
+use crate::ready::Workers;
+use crate::supervisor::{self, Binary, Level, LogLine, Supervisor};
+use controller::Controller;
+use edge::RunDirectory;
+use operations::Operations;
+use readiness::{Readiness, Standing};
+use store::Store;
+
+/// What the controller is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The client of the API server.
+    pub kubeconfig: Option<PathBuf>,
+    /// Its address, in place of the one that is configured.
+    pub apiserver_host: Option<String>,
+    /// What is watched.
+    pub scope: Scope,
+    /// How it is translated.
+    pub options: Options,
+    /// Plain HTTP.
+    pub http: Option<Bind>,
+    /// TLS.
+    pub https: Option<Bind>,
+    /// Where requests are logged.
+    pub access_log: Option<PathBuf>,
+    /// Probes and metrics.
+    pub healthz: SocketAddr,
+    /// The directory that is shared with Envoy.
+    pub run_dir: PathBuf,
+    /// The Envoy to run; none: another container does.
+    pub envoy: Option<Envoy>,
+    /// How long the end may take.
+    pub patience: Patience,
+}
+
+/// An Envoy that is run as a child.
+#[derive(Debug, Clone)]
+pub struct Envoy {
+    /// The executable.
+    pub binary: Binary,
+    /// Number of worker threads.
+    pub concurrency: NonZeroU32,
+    /// What it logs at all.
+    pub log_level: Level,
+}
+
+/// Serves until `end` comes.
+///
+/// # Errors
+///
+/// What keeps it from starting: once it runs, it goes on.
+pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::default());
+    let client = client(settings.kubeconfig.as_deref(), settings.apiserver_host.as_deref()).await?;
+    let directory = RunDirectory::open(&settings.run_dir)?;
+    // Held until the process ends.
+    let _lock: File = directory.lock()?;
+    directory.clear_socket()?;
+    directory.write()?;
+
+    let (standing, standings) = watch::channel(Standing::NotReady("starting".to_owned()));
+    let (ending, ends) = watch::channel(false);
+    let socket = operations::bind(settings.healthz)
+        .await
+        .with_context(|| format!("cannot listen on {} for probes and metrics", settings.healthz))?;
+    let operations = Operations {
+        standing: standings,
+        ending: ends,
+        metrics: Arc::clone(&metrics),
+        admin: directory.admin(),
+    };
+    operations.serve(socket);
+
+    let listeners = Listeners {
+        http: settings.http,
+        https: settings.https,
+        access_log: settings.access_log.clone(),
+        probe: Some(directory.probe()),
+    };
+    let certificate = settings.https.map(|_| directory.certificate()).transpose()?;
+    let builder = ResourceBuilder::new(&listeners, certificate.as_ref(), directory.module());
+    // Asked of Envoy once it is there.
+    let workers = Workers::new(directory.probe(), NonZeroU32::MIN);
+    let (feed, events) = Feed::start(&directory.xds(), builder)?;
+    let child = match &settings.envoy {
+        Some(envoy) => Some(start_envoy(envoy, &directory).await?),
+        None => None,
+    };
+
+    let (accepted, follow_accepted) = watch::channel(None);
+    let readiness = Readiness {
+        admin: directory.admin(),
+        workers,
+        accepted: follow_accepted,
+        standing,
+        metrics: Arc::clone(&metrics),
+    };
+    tokio::spawn(readiness.run());
+
+    let (wanted, follow_wanted) = watch::channel(Arc::default());
+    let (served, _follow_served) = watch::channel(Served::default());
+    let by_selector = settings.scope.namespace_selector.is_some();
+    let store = Store::new(settings.options.clone(), settings.scope.prefix.clone(), by_selector);
+    let watches = watches::start(&client, &settings.scope, &follow_wanted, &metrics);
+    let controller = Controller { store, watches, wanted, feed, events, accepted, served, metrics };
+    // A task of its own: a translation takes its thread for a while.
+    let controller = tokio::spawn(controller.run());
+
+    end.await;
+    tracing::info!(grace_seconds = settings.patience.grace.as_secs(), "ending");
+    ending.send_replace(true);
+    tokio::time::sleep(settings.patience.grace).await;
+    shutdown::drain(&directory.admin(), settings.patience.drain).await;
+    controller.abort();
+    match child {
+        Some(child) => child.shutdown().await,
+        None => shutdown::quit(&directory.admin()).await,
+    }
+    directory.clear_socket()?;
+    Ok(())
+}
+
+async fn start_envoy(envoy: &Envoy, directory: &RunDirectory) -> anyhow::Result<Supervisor> {
+    let Envoy { binary, concurrency, log_level } = envoy;
+    Supervisor::start(supervisor::Settings {
+        binary: binary.path.clone(),
+        bootstrap: directory.bootstrap(),
+        concurrency: *concurrency,
+        log_level: *log_level,
+        admin_address_file: None,
+        on_log: Arc::new(envoy_log),
+    })
+    .await
+    .with_context(|| format!("cannot start {}", binary.path.display()))
+}
+
+/// Relays what Envoy has to say.
+fn envoy_log(line: LogLine) {
+    let LogLine { level, component, text } = line;
+    match level {
+        Level::Critical | Level::Error => tracing::error!(target: "envoy", component, "{text}"),
+        Level::Warning => tracing::warn!(target: "envoy", component, "{text}"),
+        Level::Info => tracing::info!(target: "envoy", component, "{text}"),
+        Level::Debug | Level::Trace => tracing::debug!(target: "envoy", component, "{text}"),
+    }
+}

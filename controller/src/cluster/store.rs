@@ -1,0 +1,325 @@
+//! What the watches have told so far, as objects to translate.
+//!
+//! Deliberately knows nothing of clients and of Envoy.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ingress_wasm_translate::diagnostic::Diagnostic;
+use ingress_wasm_translate::manifest::Loaded;
+use ingress_wasm_translate::objects::{ConfigMap, Ingress, Kind, Object, ObjectName, ObjectRef, Snapshot};
+use ingress_wasm_translate::output::{Options, Translation};
+use ingress_wasm_translate::references;
+
+use super::raw::{AnnotationsPrefix, Identity};
+use super::watches::{News, Wanted};
+use crate::catalog::Catalog;
+
+/// What has changed since the last look.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Something that a translation reads.
+    pub objects: bool,
+    /// What the API server says of Ingresses besides: their versions and their status.
+    pub identities: bool,
+    /// Which Secrets and ConfigMaps are wanted.
+    pub wanted: bool,
+}
+
+/// All objects.
+#[derive(Debug)]
+pub struct Store {
+    options: Options,
+    prefix: AnnotationsPrefix,
+    catalog: Catalog,
+    /// Every Ingress, those of namespaces that are not chosen included.
+    ingresses: BTreeMap<ObjectName, Entry>,
+    /// The namespaces that are chosen; none: all.
+    namespaces: Option<BTreeSet<String>>,
+    /// The IngressClasses alone.
+    classes: Snapshot,
+    /// How many Ingresses, or the options, name an object.
+    named: BTreeMap<ObjectRef, usize>,
+    /// What the ConfigMap with the options names.
+    named_by_options: BTreeSet<ObjectRef>,
+    /// Wanted objects of which it is not known yet whether they exist.
+    unanswered: BTreeSet<ObjectRef>,
+    identities: Arc<BTreeMap<ObjectName, Arc<Identity>>>,
+    changed: Changed,
+}
+
+/// An Ingress.
+#[derive(Debug)]
+struct Entry {
+    identity: Arc<Identity>,
+    loaded: Loaded,
+    /// It is ours: its namespace is chosen and its class is one of ours.
+    ours: bool,
+    /// What it names, where it is ours.
+    names: BTreeSet<ObjectRef>,
+}
+
+impl Store {
+    /// Nothing yet. With `by_selector`, no namespace is chosen before it is told.
+    pub fn new(options: Options, prefix: AnnotationsPrefix, by_selector: bool) -> Store {
+        let mut store = Store {
+            prefix,
+            catalog: Catalog::default(),
+            ingresses: BTreeMap::new(),
+            namespaces: by_selector.then(BTreeSet::new),
+            classes: Snapshot::default(),
+            named: BTreeMap::new(),
+            named_by_options: BTreeSet::new(),
+            unanswered: BTreeSet::new(),
+            identities: Arc::default(),
+            changed: Changed { wanted: true, ..Changed::default() },
+            options,
+        };
+        for reference in references::of_options(&store.options) {
+            store.name(&reference);
+        }
+        store
+    }
+
+    /// Takes in what a watch tells.
+    pub fn take(&mut self, news: News) {
+        match news {
+            News::There { kind: Kind::Ingress, name, identity, loaded } => {
+                self.ingress(name, identity, loaded);
+            }
+            News::There { kind, name, loaded, .. } => {
+                let reference = ObjectRef { kind, name };
+                if self.is_unwanted(&reference) {
+                    return;
+                }
+                self.unanswered.remove(&reference);
+                self.object(&reference, loaded);
+            }
+            News::Gone { kind: Kind::Ingress, name } => self.ingress_gone(&name),
+            News::Gone { kind, name } => {
+                let reference = ObjectRef { kind, name };
+                // That one is missing may be news as well.
+                self.changed.objects |= self.unanswered.remove(&reference);
+                self.object_gone(&reference);
+            }
+            News::Namespace { name, chosen } => self.namespace(name, chosen),
+            News::Listed(_) | News::Forbidden(_) => {}
+        }
+    }
+
+    /// What has changed since this was last asked.
+    pub fn changed(&mut self) -> Changed {
+        std::mem::take(&mut self.changed)
+    }
+
+    /// The Secrets and ConfigMaps that are wanted.
+    pub fn wanted(&self) -> Wanted {
+        let mut wanted = Wanted::new();
+        for reference in self.named.keys() {
+            wanted.entry(reference.kind).or_default().insert(reference.name.clone());
+        }
+        wanted
+    }
+
+    /// Whether something is named of which it is not known yet whether it exists.
+    pub fn is_waiting(&self) -> bool {
+        !self.unanswered.is_empty()
+    }
+
+    /// Translates all objects; for an Ingress that is rejected its last good version stands in.
+    pub fn translate(&mut self) -> Translation {
+        let mut translation = self.catalog.translate(&self.options);
+        for diagnostic in &mut translation.diagnostics {
+            self.outward(diagnostic);
+        }
+        translation
+    }
+
+    /// The Ingresses that are ours.
+    pub fn identities(&mut self) -> Arc<BTreeMap<ObjectName, Arc<Identity>>> {
+        let ours = self.ingresses.iter().filter(|(_, entry)| entry.ours);
+        let ours: BTreeMap<_, _> =
+            ours.map(|(name, entry)| (name.clone(), Arc::clone(&entry.identity))).collect();
+        if *self.identities != ours {
+            self.identities = Arc::new(ours);
+        }
+        Arc::clone(&self.identities)
+    }
+
+    fn outward(&self, diagnostic: &mut Diagnostic) {
+        self.prefix.outward(&mut diagnostic.field);
+        self.prefix.outward(&mut diagnostic.consequence);
+        self.prefix.outward(&mut diagnostic.remedy);
+    }
+
+    // --- Ingresses
+
+    fn ingress(&mut self, name: ObjectName, identity: Identity, loaded: Loaded) {
+        let held = self.ingresses.get_mut(&name);
+        if let Some(held) = held
+            && held.loaded == loaded
+        {
+            // A status that was written, by us or by others.
+            self.changed.identities |= *held.identity != identity;
+            held.identity = Arc::new(identity);
+            return;
+        }
+        let entry =
+            Entry { identity: Arc::new(identity), loaded, ours: false, names: BTreeSet::new() };
+        if let Some(before) = self.ingresses.insert(name.clone(), entry) {
+            before.names.iter().for_each(|reference| self.unname(reference));
+        }
+        self.changed.identities = true;
+        if self.is_chosen(&name.namespace) {
+            self.serve(&name);
+        }
+    }
+
+    fn ingress_gone(&mut self, name: &ObjectName) {
+        if let Some(entry) = self.ingresses.remove(name) {
+            entry.names.iter().for_each(|reference| self.unname(reference));
+            self.changed.identities = true;
+        }
+        self.object_gone(&ObjectRef { kind: Kind::Ingress, name: name.clone() });
+    }
+
+    /// Hands an Ingress of a chosen namespace to the catalog, and notes what it names.
+    fn serve(&mut self, name: &ObjectName) {
+        let Some(entry) = self.ingresses.get(name) else { return };
+        let loaded = entry.loaded.clone();
+        self.object(&ObjectRef { kind: Kind::Ingress, name: name.clone() }, loaded);
+        self.claim(name);
+    }
+
+    /// Finds out whether an Ingress is ours and what it names.
+    fn claim(&mut self, name: &ObjectName) {
+        let chosen = self.is_chosen(&name.namespace);
+        let Some(entry) = self.ingresses.get_mut(name) else { return };
+        let ingress = entry.loaded.objects.iter().find_map(|object| match object {
+            Object::Ingress(ingress) if chosen => Some(Arc::clone(ingress)),
+            _ => None,
+        });
+        let ours = |ingress: &Arc<Ingress>| references::is_ours(ingress, &self.classes, &self.options);
+        let ingress = ingress.filter(ours);
+        // An Ingress that does not decode keeps what it had: its last good version goes on serving.
+        let undecoded = chosen && entry.loaded.objects.is_empty();
+        let names = ingress.as_deref().map(references::of_ingress).unwrap_or_default();
+        let is_ours = ingress.is_some() || (undecoded && entry.ours);
+        if entry.ours != is_ours {
+            entry.ours = is_ours;
+            self.changed.identities = true;
+        }
+        let before = std::mem::replace(&mut entry.names, names.clone());
+        names.iter().for_each(|reference| self.name(reference));
+        before.iter().for_each(|reference| self.unname(reference));
+    }
+
+    fn is_chosen(&self, namespace: &str) -> bool {
+        self.namespaces.as_ref().is_none_or(|chosen| chosen.contains(namespace))
+    }
+
+    fn namespace(&mut self, namespace: String, chosen: bool) {
+        let Some(namespaces) = &mut self.namespaces else { return };
+        let news =
+            if chosen { namespaces.insert(namespace.clone()) } else { namespaces.remove(&namespace) };
+        if !news {
+            return;
+        }
+        let inside: Vec<ObjectName> =
+            self.ingresses.keys().filter(|name| name.namespace == namespace).cloned().collect();
+        for name in inside {
+            if chosen {
+                self.serve(&name);
+            } else {
+                self.object_gone(&ObjectRef { kind: Kind::Ingress, name: name.clone() });
+                self.claim(&name);
+            }
+        }
+    }
+
+    // --- Other objects
+
+    fn object(&mut self, reference: &ObjectRef, loaded: Loaded) {
+        match reference.kind {
+            Kind::IngressClass => self.class(&reference.name, &loaded),
+            Kind::ConfigMap if self.options.config_map.as_ref() == Some(&reference.name) => {
+                let map = loaded.objects.iter().find_map(|object| match object {
+                    Object::ConfigMap(map) => Some(Arc::clone(map)),
+                    _ => None,
+                });
+                self.options_say(map.as_deref());
+            }
+            _ => {}
+        }
+        self.changed.objects |= self.catalog.put(place(reference), loaded);
+    }
+
+    fn object_gone(&mut self, reference: &ObjectRef) {
+        match reference.kind {
+            Kind::IngressClass if self.classes.classes.remove(&reference.name).is_some() => {
+                self.claim_all();
+            }
+            Kind::ConfigMap if self.options.config_map.as_ref() == Some(&reference.name) => {
+                self.options_say(None);
+            }
+            _ => {}
+        }
+        self.changed.objects |= self.catalog.take(&place(reference));
+    }
+
+    fn class(&mut self, name: &ObjectName, loaded: &Loaded) {
+        for object in &loaded.objects {
+            if let Object::IngressClass(class) = object
+                && self.classes.classes.get(name) != Some(class)
+            {
+                self.classes.classes.insert(name.clone(), Arc::clone(class));
+                self.claim_all();
+            }
+        }
+    }
+
+    /// A class came, changed or went: any Ingress may belong to another now.
+    fn claim_all(&mut self) {
+        let all: Vec<ObjectName> = self.ingresses.keys().cloned().collect();
+        all.iter().for_each(|name| self.claim(name));
+    }
+
+    fn options_say(&mut self, map: Option<&ConfigMap>) {
+        let names = map.map(references::of_config_map).unwrap_or_default();
+        let before = std::mem::replace(&mut self.named_by_options, names.clone());
+        names.iter().for_each(|reference| self.name(reference));
+        before.iter().for_each(|reference| self.unname(reference));
+    }
+
+    // --- What is named
+
+    fn name(&mut self, reference: &ObjectRef) {
+        let count = self.named.entry(reference.clone()).or_insert(0);
+        *count = count.saturating_add(1);
+        if *count == 1 {
+            self.changed.wanted = true;
+            self.unanswered.insert(reference.clone());
+        }
+    }
+
+    fn unname(&mut self, reference: &ObjectRef) {
+        let Some(count) = self.named.get_mut(reference) else { return };
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.named.remove(reference);
+            self.unanswered.remove(reference);
+            self.changed.wanted = true;
+            self.object_gone(reference);
+        }
+    }
+
+    /// A Secret or ConfigMap that nothing names any more.
+    fn is_unwanted(&self, reference: &ObjectRef) -> bool {
+        matches!(reference.kind, Kind::Secret | Kind::ConfigMap) && !self.named.contains_key(reference)
+    }
+}
+
+/// The name of an object among the places of the catalog.
+fn place(reference: &ObjectRef) -> Arc<str> {
+    reference.to_string().into()
+}
