@@ -160,12 +160,30 @@ fn set(resources: &[(ResourceType, &str, &str)]) -> ResourceSet {
 #[tokio::test]
 async fn a_client_that_asks_for_everything_is_answered_once_where_there_is_nothing() {
     let rig = Rig::start().await;
+    rig.publisher.publish(set(&[]));
     let mut client = rig.connect().await;
     client.subscribe(Cluster, &["*"]).await;
     let (_, response) = client.next().await;
     assert!(response.resources.is_empty() && response.removed_resources.is_empty(), "{response:?}");
     client.answer(&response, None).await;
     client.is_quiet("nothing-else").await;
+}
+
+/// A server that was started anew: what a client holds is not taken away before there is something in its place.
+#[tokio::test]
+async fn a_client_keeps_what_it_holds_until_the_first_set_is_live() {
+    let mut rig = Rig::start().await;
+    let mut client = rig.connect().await;
+    client.subscribe_holding(Cluster, &["*"], &[("old", "v")]).await;
+    client.subscribe_holding(Extension, &["filter"], &[("filter", "v")]).await;
+    // Anything that was said by now would come first.
+    assert_eq!(rig.events.recv().await, Some(XdsEvent::Connected { node: "client".to_owned() }));
+
+    let generation = rig.publisher.publish(set(&[(Cluster, "new", "1"), (Extension, "filter", "to new")]));
+    assert_eq!(client.take_in().await, "cluster: +new=1", "and the old one stays");
+    assert_eq!(client.take_in().await, "filter configuration: +filter=to new");
+    assert_eq!(client.take_in().await, "cluster: -old");
+    assert_eq!(rig.outcome(generation).await, Outcome::Live);
 }
 
 #[tokio::test]

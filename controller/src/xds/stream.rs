@@ -264,15 +264,15 @@ impl Subscription {
             wanted.sort_unstable_by(|one, other| one.name().cmp(other.name()));
             wanted
         };
-        let gone = self.told.iter().filter(|(_, told)| **told != Told::Absent).map(|(name, _)| name);
+        let gone = self.told.iter().filter(|(name, told)| **told != Told::Absent && !named.contains_key(*name));
+        let gone = gone.map(|(name, _)| name);
+        let withheld = !complete && gone.clone().next().is_some();
         let never = self.names.iter().filter(|name| !self.told.contains_key(*name));
-        let mut removed: Vec<_> =
-            gone.chain(never).filter(|name| !named.contains_key(*name)).cloned().collect();
-        removed.sort_unstable();
-        let withheld = !complete && !removed.is_empty();
-        if withheld {
-            removed.clear();
+        let mut removed: Vec<_> = never.filter(|name| !named.contains_key(*name)).cloned().collect();
+        if !withheld {
+            removed.extend(gone.cloned());
         }
+        removed.sort_unstable();
         if resources.is_empty() && removed.is_empty() {
             if !complete {
                 // The complete set may be of the same resources: what is withheld now is due then.
