@@ -12,8 +12,9 @@ use ingress_wasm::config::{
 use ingress_wasm_controller::admin;
 use ingress_wasm_controller::certificate::Certificate;
 use ingress_wasm_controller::envoy::{Bind, Listeners, StaticBootstrap, static_bootstrap};
+use ingress_wasm_controller::feed::NotLive;
 use ingress_wasm_controller::filter;
-use ingress_wasm_controller::local::{Local, NotLive, Settings};
+use ingress_wasm_controller::local::{Local, Settings};
 use ingress_wasm_controller::supervisor::{
     self, Binary, BinaryError, Level, RunDir, State, Supervisor, find,
 };

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn what_an_ingress_names() {
-        let head = "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  namespace: shop\n";
+        let head =
+            "apiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata:\n  name: a\n  namespace: shop\n";
         let spec = "  defaultBackend: {service: {name: web, port: {number: 80}}}\n";
         let annotated = |annotation: &str| {
             format!("{head}  annotations:\n    nginx.ingress.kubernetes.io/{annotation}\nspec:\n{spec}")
@@ -84,7 +85,9 @@ mod tests {
         let cases = [
             (format!("{head}spec:\n{spec}"), ""),
             (
-                format!("{head}spec:\n{spec}  tls:\n  - {{hosts: [a.example], secretName: cert}}\n  - {{}}\n"),
+                format!(
+                    "{head}spec:\n{spec}  tls:\n  - {{hosts: [a.example], secretName: cert}}\n  - {{}}\n"
+                ),
                 "Secret shop/cert",
             ),
             (annotated("auth-secret: users"), "Secret shop/users"),
@@ -104,10 +107,8 @@ mod tests {
 
     #[test]
     fn what_options_name() {
-        let options = Options {
-            default_certificate: Some(ObjectName::new("a", "cert")),
-            ..Options::default()
-        };
+        let options =
+            Options { default_certificate: Some(ObjectName::new("a", "cert")), ..Options::default() };
         let expected = "Secret a/cert, ConfigMap ingress-nginx/ingress-nginx-controller";
         assert_eq!(text(&of_options(&options)), expected);
         let map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: m, namespace: n}\ndata:\n  \

@@ -254,7 +254,9 @@ impl LogArgs {
             (Some(LogLevel::Trace), _) | (None, Some(_)) => "trace",
         };
         // Libraries have their own idea of what matters; what they warn of is said here with what it means.
-        let filter = EnvFilter::new(format!("warn,ingress_wasm={level},ingress_wasm_controller={level},envoy=debug,kube_runtime=error,kube_client=error"));
+        let filter = EnvFilter::new(format!(
+            "warn,ingress_wasm={level},ingress_wasm_controller={level},envoy=debug,kube_runtime=error,kube_client=error"
+        ));
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)
             .with_writer(std::io::stderr)

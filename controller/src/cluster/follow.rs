@@ -164,7 +164,10 @@ where
         let forbidden = is_status(error, 403);
         match (news, forbidden) {
             (true, true) => tracing::error!(
-                verb, resource = self.watch.resource, namespace = self.watch.namespace, error = text,
+                verb,
+                resource = self.watch.resource,
+                namespace = self.watch.namespace,
+                error = text,
                 "forbidden: the service account may not {verb} {}; grant it in its Role or ClusterRole",
                 self.watch
             ),

@@ -164,8 +164,7 @@ impl Store {
             held.identity = Arc::new(identity);
             return;
         }
-        let entry =
-            Entry { identity: Arc::new(identity), loaded, ours: false, names: BTreeSet::new() };
+        let entry = Entry { identity: Arc::new(identity), loaded, ours: false, names: BTreeSet::new() };
         if let Some(before) = self.ingresses.insert(name.clone(), entry) {
             before.names.iter().for_each(|reference| self.unname(reference));
         }
@@ -220,8 +219,7 @@ impl Store {
 
     fn namespace(&mut self, namespace: String, chosen: bool) {
         let Some(namespaces) = &mut self.namespaces else { return };
-        let news =
-            if chosen { namespaces.insert(namespace.clone()) } else { namespaces.remove(&namespace) };
+        let news = if chosen { namespaces.insert(namespace.clone()) } else { namespaces.remove(&namespace) };
         if !news {
             return;
         }

@@ -264,7 +264,8 @@ impl Subscription {
             wanted.sort_unstable_by(|one, other| one.name().cmp(other.name()));
             wanted
         };
-        let gone = self.told.iter().filter(|(name, told)| **told != Told::Absent && !named.contains_key(*name));
+        let gone =
+            self.told.iter().filter(|(name, told)| **told != Told::Absent && !named.contains_key(*name));
         let gone = gone.map(|(name, _)| name);
         let withheld = !complete && gone.clone().next().is_some();
         let never = self.names.iter().filter(|name| !self.told.contains_key(*name));
