@@ -16,6 +16,8 @@ mod balancing;
 mod certificates;
 #[path = "envoy/changes.rs"]
 mod changes;
+#[path = "envoy/connections.rs"]
+mod connections;
 #[path = "envoy/evasion.rs"]
 mod evasion;
 #[path = "envoy/grpc.rs"]
@@ -80,6 +82,8 @@ fn main() -> ExitCode {
         ("changed_authorities_of_clients_are_live", certificates::changed_authorities_of_clients_are_live),
         ("passed_connections_are_not_opened", certificates::passed_connections_are_not_opened),
         ("changed_authorities_of_backends_are_live", certificates::changed_authorities_of_backends_are_live),
+        ("answers_are_compressed_as_asked_for", connections::answers_are_compressed_as_asked_for),
+        ("connections_are_closed_as_asked_for", connections::connections_are_closed_as_asked_for),
         ("grpc_passes_with_trailers_and_streams", grpc::grpc_passes_with_trailers_and_streams),
         ("no_spelling_evades_a_policy", evasion::no_spelling_evades_a_policy),
         ("spellings_are_requests", evasion::spellings_are_requests),

@@ -117,6 +117,7 @@ impl Site {
             passthrough: <_>::default(),
             transports: Default::default(),
             tls: ingress_wasm_translate::tls::TlsSettings::default(),
+            connections: Default::default(),
             diagnostics: Vec::new(),
             rejected: Vec::new(),
         }

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use ingress_wasm::config::{AuthCache, CacheTime, ExternalAuth, HeaderEdit, PolicySet};
 use ingress_wasm::policy::{HeaderTemplate, Template, may_be_taken};
 
-use crate::annotations::{InvalidValue, Value};
+use crate::annotations::{InvalidValue, Value, parse_milliseconds};
 use crate::backends::{Backends, Origin};
 use crate::diagnostic::Diagnostic;
 use crate::objects::ObjectName;
@@ -339,7 +339,7 @@ fn times_of(group: &str) -> Vec<CacheTime> {
             statuses.push(0);
         } else if let (3, Ok(status)) = (word.len(), word.parse()) {
             statuses.push(status);
-        } else if let Some(time) = milliseconds(word) {
+        } else if let Some(time) = parse_milliseconds(word) {
             ms = ms.saturating_add(time);
         }
     }
@@ -348,23 +348,6 @@ fn times_of(group: &str) -> Vec<CacheTime> {
         statuses = vec![200, 301, 302];
     }
     statuses.into_iter().map(|status| CacheTime { status, ms }).collect()
-}
-
-/// A time of nginx; a month has 30 days, a year 365.
-fn milliseconds(word: &str) -> Option<u64> {
-    let digits = word.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit: u64 = match word.strip_prefix(digits)? {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        "d" => 86_400_000,
-        "w" => 7 * 86_400_000,
-        "M" => 30 * 86_400_000,
-        "y" => 365 * 86_400_000,
-        _ => return None,
-    };
-    digits.parse::<u64>().ok()?.checked_mul(unit)
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod canaries;
 pub mod certificates;
 mod class;
 pub mod client_certificates;
+pub mod connections;
 mod cors;
 mod credentials;
 pub mod diagnostic;

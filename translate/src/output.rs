@@ -9,6 +9,7 @@ use ingress_wasm::config::PluginConfig;
 use crate::backend_protocol::Transports;
 use crate::certificates::{Certificate, Certificates};
 use crate::client_certificates::ClientAuthorities;
+use crate::connections::Connections;
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ObjectName, ObjectRef};
 use crate::passthrough::Passthrough;
@@ -111,6 +112,8 @@ pub struct Translation {
     pub passthrough: Passthrough,
     /// How TLS is spoken with clients.
     pub tls: TlsSettings,
+    /// How connections are kept, and what is sent over them compressed.
+    pub connections: Connections,
     /// Everything its author should know, in order of file, line and object.
     pub diagnostics: Vec<Diagnostic>,
     /// Objects that are not served as they stand, for which an earlier version should go on serving.
@@ -133,6 +136,7 @@ impl Translation {
             client_authorities,
             passthrough,
             tls,
+            connections,
             diagnostics: _,
             rejected: _,
         } = self;
@@ -147,6 +151,7 @@ impl Translation {
             && *client_authorities == other.client_authorities
             && *passthrough == other.passthrough
             && *tls == other.tls
+            && *connections == other.connections
     }
 }
 

@@ -11,6 +11,7 @@ use crate::canaries::divide;
 use crate::certificates::{certificates, default_certificate};
 use crate::class::{Claim, claim};
 use crate::client_certificates;
+use crate::connections;
 use crate::error_pages;
 use crate::exemptions::PathPolicies;
 use crate::external_auth;
@@ -151,6 +152,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let passthrough = passthrough::read(&admitted, &config, &mut clusters, &mut report);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
+    let connections = connections::read(snapshot, options, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);
     let default_certificate = default_certificate(snapshot, options, &mut report);
     let (diagnostics, rejected) = report.finish();
@@ -166,6 +168,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         client_authorities,
         passthrough,
         tls,
+        connections,
         diagnostics,
         rejected,
     }

@@ -137,11 +137,12 @@ pub fn static_bootstrap(
         )),
         filter: filter_config(module, &configuration),
     };
-    let mut listeners = plain_listeners(wanted, &source);
+    let mut listeners = plain_listeners(wanted, &source, &translation.connections.clients);
     let mut secrets: Vec<Secret> = Vec::new();
     if let Some(bind) = wanted.https {
         let plan = TlsPlan::new(translation);
-        let managers = https_managers(bind, &source, wanted.access_log.as_deref());
+        let managers =
+            https_managers(bind, &source, wanted.access_log.as_deref(), &translation.connections.clients);
         listeners.push(https_listener(bind, &managers, &plan, CertificateSource::Bootstrap));
         let certificates = all_certificates(translation, certificate.as_ref());
         secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
@@ -160,7 +161,14 @@ pub fn static_bootstrap(
                 .iter()
                 .map(|(name, settings)| {
                     let transport = translation.transports.get(name);
-                    cluster(name, settings, transport, Discovery::Inline, SecretSource::Bootstrap)
+                    cluster(
+                        name,
+                        settings,
+                        transport,
+                        Discovery::Inline,
+                        SecretSource::Bootstrap,
+                        &translation.connections.backends,
+                    )
                 })
                 .collect(),
             secrets,

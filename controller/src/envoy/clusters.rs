@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use ingress_wasm_translate::backend_protocol::Transport;
+use ingress_wasm_translate::connections::BackendConnections;
 use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints, LoadBalancing, UpstreamTls};
 
 use super::backend_tls::{SecretSource, backend_tls};
@@ -14,9 +15,6 @@ use super::pb::{
 };
 
 use super::upstream_filters::{as_mirror, without_hash};
-
-/// How long a connection to a backend may lie unused: ingress-nginx `upstream-keepalive-timeout`.
-const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// How much of a body one connection holds back while the other side is slow, in bytes.
 pub(super) const BUFFER: u32 = 256 * 1024;
@@ -40,6 +38,7 @@ pub(super) fn cluster(
     transport: Option<&Transport>,
     discovery: Discovery,
     secrets: SecretSource,
+    connections: &BackendConnections,
 ) -> cluster::Cluster {
     use cluster::cluster::{
         ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
@@ -65,6 +64,7 @@ pub(super) fn cluster(
                     LoadBalancing::Hash => without_hash(),
                     LoadBalancing::RoundRobin | LoadBalancing::LeastRequest => Vec::new(),
                 },
+                connections,
             ),
         )]
         .into(),
@@ -145,7 +145,7 @@ fn without_limits() -> cluster::CircuitBreakers {
 }
 
 /// HTTP/1.1 towards backends, as nginx speaks it, or HTTP/2.
-fn http(http2: bool, http_filters: Vec<hcm::HttpFilter>) -> Any {
+fn http(http2: bool, http_filters: Vec<hcm::HttpFilter>, connections: &BackendConnections) -> Any {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
@@ -159,7 +159,13 @@ fn http(http2: bool, http_filters: Vec<hcm::HttpFilter>) -> Any {
     };
     pack_any(upstream_http::HttpProtocolOptions {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
-            idle_timeout: duration(KEEP_ALIVE),
+            idle_timeout: duration(connections.keep_alive),
+            max_requests_per_connection: if connections.keep {
+                connections.requests.and_then(number)
+            } else {
+                number(1)
+            },
+            max_connection_duration: connections.lifetime.and_then(duration),
             ..core::HttpProtocolOptions::default()
         }),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {

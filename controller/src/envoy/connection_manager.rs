@@ -1,7 +1,10 @@
 //! The HTTP connection manager, set up so that it is as transparent as nginx's proxy: nothing of a request
 //! or an answer is changed but by the filter.
 
+use ingress_wasm_translate::connections::ClientConnections;
+
 use super::access_log;
+use super::compression::compressors;
 use super::listeners::Kind;
 use super::local_reply::local_replies;
 use super::names::{
@@ -9,8 +12,7 @@ use super::names::{
     PROFILE_HEADER, ROUTES,
 };
 use super::pb::{
-    Any, ads, boolean, core, duration, early, hcm, header_mutation, mutation, number, pack_any, route,
-    router, seconds,
+    Any, ads, boolean, core, duration, early, hcm, header_mutation, mutation, number, pack_any, route, router,
 };
 use super::upgrades;
 
@@ -55,6 +57,7 @@ pub(super) fn connection_manager(
     port: &str,
     source: &Source,
     log: Option<&Path>,
+    clients: &ClientConnections,
 ) -> hcm::HttpConnectionManager {
     use hcm::http_connection_manager as manager;
     use hcm::http_filter::ConfigType;
@@ -78,34 +81,49 @@ pub(super) fn connection_manager(
             ConfigType::TypedConfig(filter.clone()),
         ),
     };
-    let idle = if kind == Kind::Probe { 0 } else { 60 };
+    // Probes keep their connections.
+    let unless_probe = |time: Duration| duration(if kind == Kind::Probe { Duration::ZERO } else { time });
+    let keeps = !clients.keep_alive.is_zero();
+    let compressors = (kind != Kind::Probe).then(|| compressors(clients));
     hcm::HttpConnectionManager {
         codec_type: manager::CodecType::Auto.into(),
         stat_prefix: kind.name().to_owned(),
         access_log: log.map(access_log::to_file).into_iter().collect(),
         route_specifier: Some(routes),
-        http_filters: [
-            (kind == Kind::HttpsAsking).then(client_certificate),
-            Some(hcm::HttpFilter {
-                name: FILTER.to_owned(),
-                config_type: Some(filter),
-                ..hcm::HttpFilter::default()
-            }),
-            Some(hcm::HttpFilter {
-                name: "envoy.filters.http.router".to_owned(),
-                config_type: Some(ConfigType::TypedConfig(pack_any(router::Router {
-                    suppress_envoy_headers: true,
-                    ..router::Router::default()
-                }))),
-                ..hcm::HttpFilter::default()
-            }),
-        ]
-        .into_iter()
-        .flatten()
-        .collect(),
+        // Answers go the other way: what is compressed has been through all that follows.
+        http_filters: compressors
+            .into_iter()
+            .flatten()
+            .map(Some)
+            .chain([
+                (kind == Kind::HttpsAsking).then(client_certificate),
+                Some(hcm::HttpFilter {
+                    name: FILTER.to_owned(),
+                    config_type: Some(filter),
+                    ..hcm::HttpFilter::default()
+                }),
+                Some(hcm::HttpFilter {
+                    name: "envoy.filters.http.router".to_owned(),
+                    config_type: Some(ConfigType::TypedConfig(pack_any(router::Router {
+                        suppress_envoy_headers: true,
+                        ..router::Router::default()
+                    }))),
+                    ..hcm::HttpFilter::default()
+                }),
+            ])
+            .flatten()
+            .collect(),
         common_http_protocol_options: Some(core::HttpProtocolOptions {
-            // nginx `keepalive_timeout` of ingress-nginx; probes keep their connections.
-            idle_timeout: seconds(if kind == Kind::Probe { 0 } else { 75 }),
+            // nginx `keepalive_timeout`. A connection on which nothing comes is closed even where none is kept.
+            idle_timeout: unless_probe(if keeps { clients.keep_alive } else { clients.header_timeout }),
+            // nginx `keepalive_requests`.
+            max_requests_per_connection: match kind {
+                Kind::Probe => None,
+                Kind::Http | Kind::Https | Kind::HttpsAsking if keeps => {
+                    clients.keep_alive_requests.and_then(number)
+                }
+                Kind::Http | Kind::Https | Kind::HttpsAsking => number(1),
+            },
             // nginx limits the size of a request's headers, not their number; so does the filter.
             max_headers_count: number(1000),
             headers_with_underscores_action: core::http_protocol_options::HeadersWithUnderscoresAction::Allow
@@ -123,7 +141,7 @@ pub(super) fn connection_manager(
         }),
         http2_protocol_options: Some(core::Http2ProtocolOptions {
             // nginx `http2_max_concurrent_streams`.
-            max_concurrent_streams: number(128),
+            max_concurrent_streams: number(clients.http2_streams),
             initial_stream_window_size: number(64 * 1024),
             initial_connection_window_size: number(1024 * 1024),
             ..core::Http2ProtocolOptions::default()
@@ -131,8 +149,8 @@ pub(super) fn connection_manager(
         // As much as the filter is to judge by `large-client-header-buffers`; Envoy's own limit is 60.
         max_request_headers_kb: number(128),
         // For what happens before a route is chosen: nginx `client_header_timeout`, `client_body_timeout`.
-        stream_idle_timeout: seconds(idle),
-        request_headers_timeout: seconds(idle),
+        stream_idle_timeout: unless_probe(clients.body_timeout),
+        request_headers_timeout: unless_probe(clients.header_timeout),
         use_remote_address: boolean(false),
         skip_xff_append: true,
         // Nobody is inside: to an internal client Envoy would leave its private headers.

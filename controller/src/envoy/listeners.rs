@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ingress_wasm_translate::connections::ClientConnections;
+
 use super::clusters::BUFFER;
 use super::connection_manager::{Source, connection_manager};
 use super::names::{HTTP_LISTENER, HTTPS_LISTENER, PROBE_LISTENER};
@@ -78,13 +80,17 @@ impl Kind {
     }
 }
 
-/// The listeners without TLS as messages: they never change.
-pub(super) fn plain_listeners(listeners: &Listeners, source: &Source) -> Vec<listener::Listener> {
+/// The listeners without TLS as messages.
+pub(super) fn plain_listeners(
+    listeners: &Listeners,
+    source: &Source,
+    clients: &ClientConnections,
+) -> Vec<listener::Listener> {
     let Listeners { http, https: _, access_log, probe } = listeners;
     let plain = |kind: Kind, address, port: &str| {
         let log = access_log.as_deref().filter(|_| kind != Kind::Probe);
         let chain = listener::FilterChain {
-            filters: vec![manager(kind, port, source, log)],
+            filters: vec![manager(kind, port, source, log, clients)],
             ..listener::FilterChain::default()
         };
         listener::Listener { filter_chains: vec![chain], ..listener(kind, address) }
@@ -95,8 +101,13 @@ pub(super) fn plain_listeners(listeners: &Listeners, source: &Source) -> Vec<lis
 }
 
 /// The connection managers of the TLS listener.
-pub(super) fn https_managers(bind: Bind, source: &Source, log: Option<&Path>) -> Managers {
-    let manager = |kind| manager(kind, &bind.port(), source, log);
+pub(super) fn https_managers(
+    bind: Bind,
+    source: &Source,
+    log: Option<&Path>,
+    clients: &ClientConnections,
+) -> Managers {
+    let manager = |kind| manager(kind, &bind.port(), source, log, clients);
     Managers { plain: manager(Kind::Https), asking: manager(Kind::HttpsAsking) }
 }
 
@@ -124,11 +135,17 @@ pub(super) enum CertificateSource {
     Bootstrap,
 }
 
-fn manager(kind: Kind, port: &str, source: &Source, log: Option<&Path>) -> listener::Filter {
+fn manager(
+    kind: Kind,
+    port: &str,
+    source: &Source,
+    log: Option<&Path>,
+    clients: &ClientConnections,
+) -> listener::Filter {
     listener::Filter {
         name: "envoy.filters.network.http_connection_manager".to_owned(),
         config_type: Some(listener::filter::ConfigType::TypedConfig(pack_any(connection_manager(
-            kind, port, source, log,
+            kind, port, source, log, clients,
         )))),
     }
 }

@@ -7,6 +7,7 @@ mod access_log;
 mod backend_tls;
 mod bootstrap;
 mod clusters;
+mod compression;
 mod connection_manager;
 mod json;
 mod listeners;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ingress_wasm_translate::backend_protocol::Transport;
+use ingress_wasm_translate::connections::{BackendConnections, ClientConnections, Connections};
 use ingress_wasm_translate::output::{Cluster, Endpoints, RouteProfile, Translation};
 
 use super::backend_tls::{SecretSource, backend_secrets};
@@ -22,6 +23,9 @@ use crate::xds::{Resource, ResourceSet, ResourceType};
 /// Builds resource sets, and keeps what it encoded: a translation in which little has changed costs little.
 #[derive(Debug)]
 pub struct ResourceBuilder {
+    listeners: Listeners,
+    /// What the listeners and the clusters were made with.
+    connections: Connections,
     plain: Vec<Arc<Resource>>,
     https: Option<Https>,
     /// Shown where the translation names no default certificate.
@@ -71,18 +75,12 @@ impl ResourceBuilder {
     /// For these listeners; the certificate is that of the TLS listener and of no use without one, and
     /// `module` is the file from which Envoy reads the filter.
     pub fn new(settings: &Listeners, certificate: Option<&Certificate>, module: PathBuf) -> ResourceBuilder {
-        let plain = plain_listeners(settings, &Source::Ads)
-            .into_iter()
-            .map(|listener| Arc::new(Resource::new(listener.name.clone(), pack_any(listener))))
-            .collect();
-        let https = settings.https.map(|bind| Https {
-            bind,
-            managers: https_managers(bind, &Source::Ads, settings.access_log.as_deref()),
-            built: None,
-        });
+        let connections = Connections::default();
         ResourceBuilder {
-            plain,
-            https,
+            plain: plain(settings, &connections.clients),
+            https: https(settings, &connections.clients),
+            listeners: settings.clone(),
+            connections,
             own_certificate: certificate.cloned(),
             secrets: HashMap::new(),
             module,
@@ -99,6 +97,7 @@ impl ResourceBuilder {
     pub fn build(&mut self, translation: &Translation) -> Result<ResourceSet, serde_json::Error> {
         let configuration = serde_json::to_string(&translation.config)?;
         let mut set = ResourceSet::default();
+        self.connect(&translation.connections);
         for listener in &self.plain {
             set.insert(ResourceType::Listener, Arc::clone(listener));
         }
@@ -121,6 +120,19 @@ impl ResourceBuilder {
             }
         }
         Ok(set)
+    }
+
+    /// Makes anew what depends on how connections are kept, where that has changed.
+    fn connect(&mut self, connections: &Connections) {
+        let Connections { clients, backends } = connections;
+        if *clients != self.connections.clients {
+            self.plain = plain(&self.listeners, clients);
+            self.https = https(&self.listeners, clients);
+        }
+        if *backends != self.connections.backends {
+            self.clusters.clear();
+        }
+        self.connections = connections.clone();
     }
 
     /// One resource for each Secret, and the default certificate.
@@ -180,6 +192,7 @@ impl ResourceBuilder {
     }
 
     fn cluster(&mut self, name: &str, settings: &Cluster, transport: Option<&Transport>) -> &Encoded {
+        let backends: &BackendConnections = &self.connections.backends;
         let encode = || {
             let endpoints = match &settings.endpoints {
                 Endpoints::Addresses(addresses) => {
@@ -187,7 +200,8 @@ impl ResourceBuilder {
                 }
                 Endpoints::Name(_) => None,
             };
-            let message = pack_any(cluster(name, settings, transport, Discovery::Eds, SecretSource::Server));
+            let (discovery, secrets) = (Discovery::Eds, SecretSource::Server);
+            let message = pack_any(cluster(name, settings, transport, discovery, secrets, backends));
             let transport = transport.cloned();
             Encoded {
                 settings: settings.clone(),
@@ -205,6 +219,21 @@ impl ResourceBuilder {
             })
             .or_insert_with(encode)
     }
+}
+
+/// The listeners without TLS.
+fn plain(listeners: &Listeners, clients: &ClientConnections) -> Vec<Arc<Resource>> {
+    plain_listeners(listeners, &Source::Ads, clients)
+        .into_iter()
+        .map(|listener| Arc::new(Resource::new(listener.name.clone(), pack_any(listener))))
+        .collect()
+}
+
+/// The TLS listener, if there is to be one.
+fn https(listeners: &Listeners, clients: &ClientConnections) -> Option<Https> {
+    let bind = listeners.https?;
+    let managers = https_managers(bind, &Source::Ads, listeners.access_log.as_deref(), clients);
+    Some(Https { bind, managers, built: None })
 }
 
 impl Https {

@@ -49,6 +49,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         passthrough: <_>::default(),
         transports: Default::default(),
         tls: ingress_wasm_translate::tls::TlsSettings::default(),
+        connections: Default::default(),
         diagnostics: Vec::new(),
         rejected: Vec::new(),
     }

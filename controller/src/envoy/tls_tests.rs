@@ -55,6 +55,7 @@ fn plan(
         passthrough: <_>::default(),
         transports: Default::default(),
         tls: TlsSettings { reject_unknown: reject, ..TlsSettings::default() },
+        connections: Default::default(),
         diagnostics: Vec::new(),
         rejected: Vec::new(),
     })

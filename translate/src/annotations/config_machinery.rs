@@ -12,8 +12,6 @@ use Severity::{Error, Note, Warning};
 use Support::NoEffect;
 use ValueGrammar::{Boolean, CidrList, Duration, Number, Seconds, Size, Snippet, Text};
 
-const LISTENER: &str = "Envoy's own setting holds for connections of clients";
-
 pub(super) const CONNECTIONS: &[ConfigOption] = &[
     lacks("bind-address", Text, "", &[], Warning, "addresses to listen on are given on the command line"),
     lacks(
@@ -26,11 +24,28 @@ pub(super) const CONNECTIONS: &[ConfigOption] = &[
     ),
     lacks("proxy-protocol-header-timeout", Duration, "5s", &["5s"], Note, "the PROXY protocol is not read"),
     option("use-http2", Boolean, "true", Support::Exact),
-    lacks("keep-alive", COUNT, "75", &["75"], Note, LISTENER),
-    lacks("keep-alive-requests", COUNT, "1000", &["1000"], Note, LISTENER),
-    lacks("client-body-timeout", Seconds, "60", &["60"], Note, LISTENER),
-    lacks("client-header-timeout", Seconds, "60", &["60"], Note, LISTENER),
-    lacks("http2-max-concurrent-streams", COUNT, "128", &["128"], Note, LISTENER),
+    option("keep-alive", COUNT, "75", Support::Exact),
+    option(
+        "keep-alive-requests",
+        COUNT,
+        "1000",
+        Support::Differs("only where it is set are connections closed by number"),
+    ),
+    option(
+        "client-body-timeout",
+        Seconds,
+        "60",
+        Support::Differs(
+            "it holds until the backend is chosen; from then on `proxy-send-timeout` and `proxy-read-timeout` do",
+        ),
+    ),
+    option(
+        "client-header-timeout",
+        Seconds,
+        "60",
+        Support::Differs("it is the time for all headers and not that between two reads"),
+    ),
+    option("http2-max-concurrent-streams", COUNT, "128", Support::Exact),
     option(
         "large-client-header-buffers",
         Text,

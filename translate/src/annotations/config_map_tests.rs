@@ -130,7 +130,7 @@ fn diagnostics() {
         ("proxy-read-timeout", "5s", "it is ignored and the default holds"),
         ("proxy-real-ip-cidr", "nonsense", "no proxy is trusted"),
         ("hide-headers", "X A", "such names are passed over"),
-        ("enable-brotli", "true", "warning[option-unsupported]"),
+        ("enable-brotli", "true", "note[option-differs]: answers of every status"),
         ("enable-brotli", "false", ""),
         ("ssl-redirect", "true", ""),
         ("http-redirect-code", "303", "`301`, `302`, `307` or `308`"),

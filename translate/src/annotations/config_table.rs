@@ -315,13 +315,21 @@ const TRAFFIC: &[ConfigOption] = &[
     option("proxy-max-temp-file-size", Size, "1024m", NoEffect("answers are never written to files")),
     idle("client-body-buffer-size", Size, "8k"),
     idle("grpc-buffer-size-kb", INTEGER, "0"),
-    idle("upstream-keepalive-connections", INTEGER, "320"),
-    idle("upstream-keepalive-requests", INTEGER, "10000"),
-    idle("upstream-keepalive-time", Duration, "1h"),
-    idle("upstream-keepalive-timeout", INTEGER, "60"),
+    option(
+        "upstream-keepalive-connections",
+        INTEGER,
+        "320",
+        Differs(
+            "only 0 has an effect: connections are used once; Envoy keeps as many as were needed at a time",
+        ),
+    ),
+    option("upstream-keepalive-requests", INTEGER, "10000", Differs(ONLY_WHERE_SET)),
+    option("upstream-keepalive-time", Duration, "1h", Differs(ONLY_WHERE_SET)),
+    option("upstream-keepalive-timeout", INTEGER, "60", Exact),
 ];
 
-const COMPRESSION: &str = "answers are not compressed by the proxy";
+const ONLY_WHERE_SET: &str = "only where it is set are connections to backends closed by it";
+const COMPRESSED: &str = "answers of every status but 206 are compressed, those to HTTP/1.0 included; nginx does so for 200, 403 and 404";
 const GEOIP: &str = "countries and cities of addresses are not looked up";
 
 const HEADERS: &[ConfigOption] = &[
@@ -382,15 +390,25 @@ const HEADERS: &[ConfigOption] = &[
     option("proxy-cookie-path", ValueGrammar::Characters(&COOKIE_PATHS), "off", Exact),
     option("proxy-redirect-from", Url, "off", Exact),
     option("proxy-redirect-to", Url, "off", Exact),
-    lacks("use-gzip", Boolean, "false", &["false"], Warning, COMPRESSION),
-    lacks("gzip-disable", Text, "", &[], Note, COMPRESSION),
-    lacks("gzip-level", INTEGER, "1", &[], Note, COMPRESSION),
-    lacks("gzip-min-length", INTEGER, "256", &[], Note, COMPRESSION),
-    lacks("gzip-types", Text, "application/json, text/css and others", &[], Note, COMPRESSION),
-    lacks("enable-brotli", Boolean, "false", &["false"], Warning, COMPRESSION),
-    lacks("brotli-level", INTEGER, "4", &[], Note, COMPRESSION),
-    lacks("brotli-min-length", INTEGER, "20", &[], Note, COMPRESSION),
-    lacks("brotli-types", Text, "application/json, text/css and others", &[], Note, COMPRESSION),
+    option("use-gzip", Boolean, "false", Differs(COMPRESSED)),
+    lacks("gzip-disable", Text, "", &[], Note, "clients are not told apart by User-Agent"),
+    option("gzip-level", INTEGER, "1", Exact),
+    option("gzip-min-length", INTEGER, "256", Exact),
+    option(
+        "gzip-types",
+        Text,
+        "application/json, text/css and others",
+        Differs("`*` stands for the default list"),
+    ),
+    option("enable-brotli", Boolean, "false", Differs(COMPRESSED)),
+    option("brotli-level", INTEGER, "4", Exact),
+    option("brotli-min-length", INTEGER, "20", Exact),
+    option(
+        "brotli-types",
+        Text,
+        "application/json, text/css and others",
+        Differs("`*` stands for the default list"),
+    ),
     lacks("use-geoip", Boolean, "true", &["false"], Note, GEOIP),
     lacks("use-geoip2", Boolean, "false", &["false"], Warning, GEOIP),
     lacks("geoip2-autoreload-in-minutes", INTEGER, "0", &["0"], Note, GEOIP),

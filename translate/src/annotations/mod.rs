@@ -38,7 +38,7 @@ pub use grammar::{HeaderLine, InvalidValue, Value, ValueGrammar};
 pub use ingress_wasm::policy::Network;
 pub use nearest::{Prefix, nearest, prefix_hint, split};
 pub use set::{AnnotationSet, Setting};
-pub use text::{parse_bool, parse_integer, parse_seconds, parse_size};
+pub use text::{parse_bool, parse_integer, parse_milliseconds, parse_seconds, parse_size};
 
 /// One annotation: everything that is known of it.
 #[derive(Debug, Clone, Copy)]
