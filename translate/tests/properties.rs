@@ -74,12 +74,13 @@ fn comparable(translation: &Translation) -> (String, String) {
         default_certificate,
         client_authorities,
         tls,
+        connections,
         diagnostics,
         rejected,
     } = translation;
     let rest = format!(
         "{clusters:?} {transports:?} {route_profiles:?} {default_profile:?} {passed_headers:?} {certificates:?} \
-         {default_certificate:?} {client_authorities:?} {passthrough:?} {tls:?} {diagnostics:?} {rejected:?}"
+         {default_certificate:?} {client_authorities:?} {passthrough:?} {tls:?} {connections:?} {diagnostics:?} {rejected:?}"
     );
     (serde_json::to_string(config).expect("JSON"), rest)
 }
