@@ -36,19 +36,37 @@ fn honoured_options() {
         .filter(|option| matches!(option.support, Support::Exact | Support::Differs(_)))
         .map(|option| option.name)
         .collect();
-    // Read by `snippets`, `tls` and `backend_protocol`, where their tests are.
+    // Read by `snippets`, `tls`, `connections` and `backend_protocol`, where their tests are.
     let elsewhere = [
+        "brotli-level",
+        "brotli-min-length",
+        "brotli-types",
+        "client-body-timeout",
+        "client-header-timeout",
+        "enable-brotli",
+        "gzip-level",
+        "gzip-min-length",
+        "gzip-types",
         "http-snippet",
+        "http2-max-concurrent-streams",
+        "keep-alive",
+        "keep-alive-requests",
         "location-snippet",
         "proxy-ssl-location-only",
         "server-snippet",
         "ssl-ciphers",
         "ssl-protocols",
         "ssl-reject-handshake",
+        "upstream-keepalive-connections",
+        "upstream-keepalive-requests",
+        "upstream-keepalive-time",
+        "upstream-keepalive-timeout",
+        "use-gzip",
         "use-http2",
     ];
-    let (read_there, honoured): (Vec<&str>, Vec<&str>) =
+    let (mut read_there, honoured): (Vec<&str>, Vec<&str>) =
         honoured.into_iter().partition(|name| elsewhere.contains(name));
+    read_there.sort_unstable();
     assert_eq!(read_there, elsewhere);
     // Each of the others changes what is read.
     let samples = [

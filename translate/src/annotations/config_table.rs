@@ -390,7 +390,7 @@ const HEADERS: &[ConfigOption] = &[
     option("proxy-cookie-path", ValueGrammar::Characters(&COOKIE_PATHS), "off", Exact),
     option("proxy-redirect-from", Url, "off", Exact),
     option("proxy-redirect-to", Url, "off", Exact),
-    option("use-gzip", Boolean, "false", Differs(COMPRESSED)),
+    ConfigOption { neutral: &["false"], ..option("use-gzip", Boolean, "false", Differs(COMPRESSED)) },
     lacks("gzip-disable", Text, "", &[], Note, "clients are not told apart by User-Agent"),
     option("gzip-level", INTEGER, "1", Exact),
     option("gzip-min-length", INTEGER, "256", Exact),
@@ -400,7 +400,7 @@ const HEADERS: &[ConfigOption] = &[
         "application/json, text/css and others",
         Differs("`*` stands for the default list"),
     ),
-    option("enable-brotli", Boolean, "false", Differs(COMPRESSED)),
+    ConfigOption { neutral: &["false"], ..option("enable-brotli", Boolean, "false", Differs(COMPRESSED)) },
     option("brotli-level", INTEGER, "4", Exact),
     option("brotli-min-length", INTEGER, "20", Exact),
     option(
