@@ -43,6 +43,7 @@ fn by_class(ingress: &Ingress, class: &str, snapshot: &Snapshot, options: &Optio
     let field = "spec.ingressClassName";
     match known {
         Some(known) if options.controller_classes.contains(&known.controller) => Claim::Ours,
+        Some(_) if options.class_by_name && class == options.ingress_class => Claim::Ours,
         Some(_) => Claim::Theirs(passed_over(ingress, options, field.to_owned(), class)),
         // Manifests in a folder seldom come with the IngressClass, which belongs to the cluster.
         None if class == options.ingress_class => Claim::Ours,
@@ -162,6 +163,20 @@ mod tests {
         for (api, field, annotation, classes, expected) in cases {
             let objects = ingress(api, field, annotation) + &classes;
             assert_eq!(claimed(&objects, &Options::default()), expected, "{objects}");
+        }
+    }
+
+    #[test]
+    fn claims_by_name() {
+        let options = Options { class_by_name: true, ..Options::default() };
+        let ingress = |name| ingress("networking.k8s.io/v1", Some(name), None);
+        let cases = [
+            (ingress("nginx") + &class("nginx", "example.com/other", false), "ours"),
+            (ingress("edge") + &class("edge", "example.com/other", false), "theirs"),
+            (ingress("edge") + &class("edge", "k8s.io/ingress-nginx", false), "ours"),
+        ];
+        for (objects, expected) in cases {
+            assert_eq!(claimed(&objects, &options), expected, "{objects}");
         }
     }
 

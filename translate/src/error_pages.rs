@@ -7,7 +7,8 @@ use crate::annotations::{AnnotationSet, Value};
 use crate::backends::Backends;
 use crate::diagnostic::Diagnostic;
 use crate::global::Defaults;
-use crate::objects::{Ingress, ObjectName};
+use crate::objects::{Ingress, Kind, ObjectName, ObjectRef};
+use crate::output::Options;
 use crate::report::Report;
 
 /// The cluster of the Service that an Ingress names in `default-backend`. A Service that is not there is passed
@@ -34,6 +35,27 @@ pub fn stand_in(
     }
 }
 
+/// The cluster of the Service that answers what no rule takes (`--default-backend-service`), by its first port. As
+/// in ingress-nginx, it is passed over where it has no endpoints.
+pub fn default_backend(
+    options: &Options,
+    backends: &mut Backends<'_>,
+    report: &mut Report,
+) -> Option<(String, ObjectName)> {
+    let service = options.default_backend.clone()?;
+    let fault = match backends.stand_in(service.clone()) {
+        Ok(cluster) if !backends.is_empty(&cluster) => return Some((cluster, service)),
+        Ok(_) => format!("Service {service} has no endpoints"),
+        Err(fault) => fault,
+    };
+    let consequence = format!("{fault}: what no rule takes is answered 404 without it");
+    let diagnostic = Diagnostic::warning("default-backend-missing", consequence)
+        .object(ObjectRef { kind: Kind::Service, name: service }, None)
+        .remedy("create the Service with a port and pods that are ready, or correct --default-backend-service");
+    report.add(diagnostic);
+    None
+}
+
 /// The errors that are replaced. Those of the ConfigMap never go to the Service of an annotation.
 pub fn error_pages(
     annotations: &AnnotationSet<'_>,
@@ -45,8 +67,10 @@ pub fn error_pages(
         _ => defaults.keep_backend_errors,
     };
     let (statuses, cluster) = match annotations.value("custom-http-errors") {
-        Some(Value::Codes(codes)) => (codes, stand_in.map(str::to_owned)),
-        _ => (defaults.custom_http_errors.clone(), None),
+        Some(Value::Codes(codes)) => {
+            (codes, stand_in.map(str::to_owned).or_else(|| defaults.default_backend.clone()))
+        }
+        _ => (defaults.custom_http_errors.clone(), defaults.default_backend.clone()),
     };
     (!statuses.is_empty()).then_some(ErrorPages { statuses, cluster, keep_backend_errors })
 }

@@ -58,6 +58,8 @@ pub struct Defaults {
     pub allowed_response_headers: BTreeSet<String>,
     /// Statuses that are replaced by a page with the status 404.
     pub custom_http_errors: Vec<u16>,
+    /// The cluster of the Service that answers for them, and what no rule takes (`--default-backend-service`).
+    pub default_backend: Option<String>,
     /// Errors of backends are not among those.
     pub keep_backend_errors: bool,
     /// The options as read.
@@ -170,6 +172,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         original_uri_header: settings.proxy_add_original_uri_header,
         allowed_response_headers: settings.global_allowed_response_headers.into_iter().collect(),
         custom_http_errors: settings.custom_http_errors,
+        default_backend: None,
         keep_backend_errors: settings.disable_proxy_intercept_errors,
         settings: kept,
         denials: Vec::new(),

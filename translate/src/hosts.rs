@@ -30,6 +30,8 @@ pub struct Hosts {
     hosts: BTreeMap<String, HostRules>,
     /// The backend of an Ingress without rules: the first one takes what no rule does.
     catch_all: Option<Rule>,
+    /// What becomes of requests that no rule takes, unless an Ingress says; none: 404.
+    default: Option<Action>,
 }
 
 #[derive(Default)]
@@ -82,6 +84,12 @@ pub struct Entrant<'a> {
 }
 
 impl Hosts {
+    /// What no rule takes goes to this Service.
+    pub fn default_to(&mut self, cluster: String, service: &ObjectName) {
+        let service = if cluster.starts_with(&format!("{service}:")) { String::new() } else { service.to_string() };
+        self.default = Some(Action::Forward { cluster, service, balancing: None });
+    }
+
     /// Adds the rules of an Ingress. Ingresses come in order of age.
     pub fn add(&mut self, entrant: &Entrant<'_>, backends: &mut Backends<'_>, report: &mut Report) {
         let ingress = entrant.ingress;
@@ -109,6 +117,7 @@ impl Hosts {
             }
             return;
         }
+        let fallback = default.clone().or_else(|| self.default.clone());
         for (index, rule) in ingress.rules.iter().enumerate() {
             let name = host_name(rule);
             let host = self.hosts.entry(name.clone()).or_default();
@@ -119,7 +128,7 @@ impl Hosts {
                     let nothing =
                         || Action::Respond { status: 404, reason: "no rule takes this path".to_owned() };
                     host.unmatched_app_root.clone_from(&entrant.policies.app_root);
-                    entrant.rule("/".to_owned(), PathType::Prefix, default.clone().unwrap_or_else(nothing))
+                    entrant.rule("/".to_owned(), PathType::Prefix, fallback.clone().unwrap_or_else(nothing))
                 });
             }
             if name != ANY_HOST && !ingress.tls.is_empty() && !host.tls {
@@ -217,7 +226,9 @@ impl Hosts {
         if let Some(catch_all) = self.catch_all.take() {
             any.unmatched = Some(catch_all);
         } else if any.unmatched.is_none() {
-            any.unmatched = Some(respond(404, "/", PathType::Prefix, nobody, "no Ingress names this host"));
+            let mut rule = respond(404, "/", PathType::Prefix, nobody, "no Ingress names this host");
+            rule.action = self.default.take().unwrap_or(rule.action);
+            any.unmatched = Some(rule);
         }
         let taken = |path_type| any.owners.contains_key(&(HEALTH_PATH.to_owned(), path_type));
         if !taken(PathType::Exact) && !taken(PathType::Prefix) {

@@ -27,6 +27,10 @@ pub struct Options {
     /// Also serve Ingresses that name no class, whether or not a default class exists
     /// (`--watch-ingress-without-class`).
     pub ingress_without_class: bool,
+    /// The IngressClass of that name is ours whatever its controller (`--ingress-class-by-name`).
+    pub class_by_name: bool,
+    /// The Service that answers what no rule takes (`--default-backend-service`); none: 404 by the filter.
+    pub default_backend: Option<ObjectName>,
     /// The Secret with the certificate of hosts that have none of their own (`--default-ssl-certificate`).
     pub default_certificate: Option<ObjectName>,
     /// How clusters are named.
@@ -52,6 +56,8 @@ impl Default for Options {
             ],
             config_map: Some(ObjectName::new("ingress-nginx", "ingress-nginx-controller")),
             ingress_without_class: false,
+            class_by_name: false,
+            default_backend: None,
             default_certificate: None,
             cluster_naming: ClusterNaming::Plain,
             connection_header: true,

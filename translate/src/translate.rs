@@ -77,6 +77,10 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     }
     let upstreams = Upstreams::gather(&admitted, defaults.upstreams, &mut report);
     let mut backends = Backends::new(snapshot, options, defaults.connect_timeout, &upstreams);
+    if let Some((cluster, service)) = error_pages::default_backend(options, &mut backends, &mut report) {
+        hosts.default_to(cluster.clone(), &service);
+        defaults.default_backend = Some(cluster);
+    }
     // Of a canary nothing counts but what it says of its Service.
     for admitted in admitted.iter().filter(|admitted| !admitted.is_canary()) {
         let Admitted { ingress, annotations, denied, withheld } = admitted;

@@ -129,6 +129,7 @@ fn options(text: &str) -> Options {
             ["ingress-class", name] => options.ingress_class = (*name).to_owned(),
             ["controller-class", name] => options.controller_classes = vec![(*name).to_owned()],
             ["config-map", name] => options.config_map = Some(object_name(name)),
+            ["default-backend", name] => options.default_backend = Some(object_name(name)),
             ["without-class"] => options.ingress_without_class = true,
             ["istio"] => options.cluster_naming = ClusterNaming::Istio,
             ["backend", name, address, port] => {

@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::object_name;
 use crate::cluster::edge::RunDirectory;
-use crate::cluster::{self, AnnotationsPrefix, Envoy, Patience, Scope, Settings};
+use crate::cluster::{self, AnnotationsPrefix, Envoy, Patience, Scope, Settings, StatusSettings};
 use crate::envoy::Bind;
 use crate::supervisor::{self, Level};
 
@@ -38,6 +38,13 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = false,
           default_missing_value = "true", action = ArgAction::Set)]
     watch_ingress_without_class: bool,
+    /// The IngressClass with the name of --ingress-class is ours whatever its controller
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    ingress_class_by_name: bool,
+    /// The Service that answers what no rule takes, by its first port; by default it is answered 404
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
+    default_backend_service: Option<ObjectName>,
     /// The ConfigMap with the global options
     #[arg(long, visible_alias = "config-map", value_name = "NAMESPACE/NAME", value_parser = object_name)]
     configmap: Option<ObjectName>,
@@ -57,6 +64,8 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = true,
           default_missing_value = "true", action = ArgAction::Set)]
     enable_metrics: bool,
+    #[command(flatten)]
+    status: StatusArgs,
     /// The port for plain HTTP
     #[arg(long, value_name = "PORT", default_value_t = 80)]
     http_port: u16,
@@ -98,6 +107,60 @@ pub struct ControllerArgs {
     apiserver_host: Option<String>,
     #[command(flatten)]
     log: LogArgs,
+}
+
+/// What is written into the status of Ingresses.
+#[derive(Debug, Args)]
+struct StatusArgs {
+    /// The Service whose addresses are written into the status of Ingresses
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = object_name)]
+    publish_service: Option<ObjectName>,
+    /// Addresses to write into the status of Ingresses, with commas between
+    #[arg(long, value_name = "ADDRESSES", value_delimiter = ',', conflicts_with = "publish_service")]
+    publish_status_address: Vec<String>,
+    /// Write the internal addresses of nodes where there is neither a Service nor an address to publish
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = false,
+          default_missing_value = "true", action = ArgAction::Set)]
+    report_node_internal_ip_address: bool,
+    /// Write the status of Ingresses
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    update_status: bool,
+    /// Clear the status of Ingresses when the last replica ends
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = ArgAction::Set)]
+    update_status_on_shutdown: bool,
+    /// The Lease by which replicas agree on who writes the status
+    #[arg(long, value_name = "NAME", default_value = "ingress-wasm-leader")]
+    election_id: String,
+    /// How long the Lease holds without being renewed, as 30s or 1m30s
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    election_ttl: Duration,
+}
+
+/// A duration as Go writes it: numbers with `h`, `m`, `s` or `ms`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let form = || "write a duration such as 30s or 1m30s".to_owned();
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(form)?;
+        let (number, behind) = rest.split_at(digits);
+        let number: f64 = number.parse().map_err(|_| form())?;
+        let letters = behind.find(|c: char| c.is_ascii_digit()).unwrap_or(behind.len());
+        let (unit, next) = behind.split_at(letters);
+        let seconds = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 0.001,
+            _ => return Err(form()),
+        };
+        let part = Duration::try_from_secs_f64(number * seconds).map_err(|_| form())?;
+        total = total.checked_add(part).ok_or_else(form)?;
+        rest = next;
+    }
+    if total.is_zero() { Err(form()) } else { Ok(total) }
 }
 
 /// How is logged.
@@ -195,7 +258,7 @@ impl ControllerArgs {
         if self.controller_class != OWN_CONTROLLER {
             controller_classes.push(OWN_CONTROLLER.to_owned());
         }
-        let named = [&self.configmap, &self.default_ssl_certificate];
+        let named = [&self.configmap, &self.default_ssl_certificate, &self.default_backend_service];
         let more_namespaces: BTreeSet<String> = named
             .into_iter()
             .flatten()
@@ -220,10 +283,13 @@ impl ControllerArgs {
                 config_map: self.configmap.clone(),
                 default_certificate: self.default_ssl_certificate.clone(),
                 ingress_without_class: self.watch_ingress_without_class,
+                class_by_name: self.ingress_class_by_name,
+                default_backend: self.default_backend_service.clone(),
                 statistics: self.enable_metrics,
                 log_fields: self.access_log.is_some(),
                 ..Options::default()
             },
+            status: self.status.settings(),
             http: Some(Bind::from(SocketAddr::new(address, self.http_port))),
             https: Some(Bind::from(SocketAddr::new(address, self.https_port))),
             access_log: self.access_log.clone(),
@@ -234,6 +300,20 @@ impl ControllerArgs {
                 grace: Duration::from_secs(self.shutdown_grace_period),
                 drain: Duration::from_secs(self.drain_timeout),
             },
+        }
+    }
+}
+
+impl StatusArgs {
+    fn settings(&self) -> StatusSettings {
+        StatusSettings {
+            publish_service: self.publish_service.clone(),
+            publish_addresses: self.publish_status_address.clone(),
+            internal_addresses: self.report_node_internal_ip_address,
+            update: self.update_status,
+            clear_at_end: self.update_status_on_shutdown,
+            election_id: self.election_id.clone(),
+            election_ttl: self.election_ttl,
         }
     }
 }
@@ -309,6 +389,25 @@ mod tests {
         assert!(!settings.options.ingress_without_class);
         assert_eq!(settings.http.map(|bind| bind.address.port()), Some(80));
         assert_eq!(settings.healthz.port(), 10254);
+    }
+
+    #[test]
+    fn durations() {
+        let cases = [
+            ("30s", Some(30_000)),
+            ("1m30s", Some(90_000)),
+            ("1.5h", Some(5_400_000)),
+            ("250ms", Some(250)),
+            ("", None),
+            ("30", None),
+            ("s", None),
+            ("0s", None),
+            ("1d", None),
+            ("1e400s", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(duration(text).ok().map(|duration| duration.as_millis()), expected, "{text}");
+        }
     }
 
     #[test]

@@ -39,8 +39,10 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
+use ingress_wasm_translate::objects::ObjectName;
 use ingress_wasm_translate::output::Options;
 use tokio::sync::watch;
 
@@ -72,6 +74,8 @@ pub struct Settings {
     pub scope: Scope,
     /// How it is translated.
     pub options: Options,
+    /// What is written into the status of Ingresses.
+    pub status: StatusSettings,
     /// Plain HTTP.
     pub http: Option<Bind>,
     /// TLS.
@@ -86,6 +90,25 @@ pub struct Settings {
     pub envoy: Option<Envoy>,
     /// How long the end may take.
     pub patience: Patience,
+}
+
+/// What is written into the status of Ingresses, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StatusSettings {
+    /// The Service whose addresses are published.
+    pub publish_service: Option<ObjectName>,
+    /// Addresses that are published as they are, names among them.
+    pub publish_addresses: Vec<String>,
+    /// Where neither is given: the internal addresses of nodes, not the external ones.
+    pub internal_addresses: bool,
+    /// Status is written at all.
+    pub update: bool,
+    /// It is cleared when the last replica ends.
+    pub clear_at_end: bool,
+    /// The name of the Lease.
+    pub election_id: String,
+    /// How long the Lease holds without being renewed.
+    pub election_ttl: Duration,
 }
 
 /// An Envoy that is run as a child.
