@@ -51,7 +51,9 @@ pub fn default_backend(
     let consequence = format!("{fault}: what no rule takes is answered 404 without it");
     let diagnostic = Diagnostic::warning("default-backend-missing", consequence)
         .object(ObjectRef { kind: Kind::Service, name: service }, None)
-        .remedy("create the Service with a port and pods that are ready, or correct --default-backend-service");
+        .remedy(
+            "create the Service with a port and pods that are ready, or correct --default-backend-service",
+        );
     report.add(diagnostic);
     None
 }

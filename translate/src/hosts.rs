@@ -86,7 +86,8 @@ pub struct Entrant<'a> {
 impl Hosts {
     /// What no rule takes goes to this Service.
     pub fn default_to(&mut self, cluster: String, service: &ObjectName) {
-        let service = if cluster.starts_with(&format!("{service}:")) { String::new() } else { service.to_string() };
+        let service =
+            if cluster.starts_with(&format!("{service}:")) { String::new() } else { service.to_string() };
         self.default = Some(Action::Forward { cluster, service, balancing: None });
     }
 

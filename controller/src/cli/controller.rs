@@ -335,7 +335,7 @@ impl LogArgs {
         };
         // Libraries have their own idea of what matters; what they warn of is said here with what it means.
         let filter = EnvFilter::new(format!(
-            "warn,ingress_wasm={level},ingress_wasm_controller={level},envoy=debug,kube_runtime=error,kube_client=error"
+            "warn,ingress_wasm={level},ingress_wasm_controller={level},envoy=debug,kube_runtime=off,kube_client=off"
         ));
         let subscriber = tracing_subscriber::fmt()
             .with_env_filter(filter)

@@ -143,6 +143,11 @@ impl StreamState {
         for kind in ResourceType::ALL {
             let Some(subscription) = self.subscriptions.get_mut(&kind) else { continue };
             let named = set.named(kind);
+            // Listeners come later than what they refer to: a client that were told now that there are none
+            // would begin to serve without.
+            if kind == ResourceType::Listener && !complete && named.is_empty() {
+                continue;
+            }
             let Some(Difference { resources, removed }) = subscription.difference(&named, complete) else {
                 continue;
             };
@@ -275,13 +280,9 @@ impl Subscription {
         }
         removed.sort_unstable();
         if resources.is_empty() && removed.is_empty() {
-            if !complete {
-                // The complete set may be of the same resources: what is withheld now is due then.
-                self.done = (!withheld).then(|| Arc::clone(named));
-                return None;
-            }
+            // What is withheld now is due with the complete set, which may be of the same resources.
+            self.done = (!withheld).then(|| Arc::clone(named));
             // A client that asks for everything waits for an answer even where there is nothing.
-            self.done = Some(Arc::clone(named));
             if self.answered || !self.wildcard {
                 return None;
             }
