@@ -14,6 +14,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use ingress_wasm_translate::objects::ObjectName;
 use ingress_wasm_translate::output::Options;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
 use super::object_name;
@@ -82,7 +83,7 @@ pub struct ControllerArgs {
     #[arg(long, value_name = "ADDRESS")]
     healthz_host: Option<IpAddr>,
     /// Seconds to go on serving after the signal to end, before connections are drained
-    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     shutdown_grace_period: u64,
     /// Seconds that requests may take after that
     #[arg(long, value_name = "SECONDS", default_value_t = 240)]
@@ -243,13 +244,18 @@ async fn serve(args: &ControllerArgs) -> anyhow::Result<()> {
         run_dir = %args.run_dir.display(),
         "starting"
     );
-    cluster::run(args.settings(envoy), async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+    let (tell, end) = mpsc::channel(1);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            // One that nobody waits for any more is no news.
+            let _ = tell.send(()).await;
         }
-    })
-    .await
+    });
+    cluster::run(args.settings(envoy), end).await
 }
 
 impl ControllerArgs {

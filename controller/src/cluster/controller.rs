@@ -48,7 +48,7 @@ pub struct Controller {
     /// What the xDS server tells.
     pub events: mpsc::UnboundedReceiver<XdsEvent>,
     /// Told what Envoy has accepted.
-    pub accepted: watch::Sender<Option<Accepted>>,
+    pub accepted: watch::Sender<Result<Accepted, String>>,
     /// Told what is served.
     pub served: watch::Sender<Served>,
     /// Told what happens.
@@ -126,7 +126,7 @@ impl Site {
             return None;
         }
         let mut due = dirty;
-        if self.controller.store.is_waiting() {
+        if self.controller.store.unanswered().is_some() {
             // At first, for as long as it takes: an Envoy may be serving what a controller before knew.
             self.began?;
             due = due.max(dirty + FETCH_PATIENCE);
@@ -158,6 +158,27 @@ impl Site {
         if changed.identities && !changed.objects && self.began.is_some() {
             self.tell();
         }
+        if self.good.is_none() {
+            self.wait();
+        }
+    }
+
+    /// Says what is waited for before anything can be served.
+    fn wait(&self) {
+        let reason = if let Some(watch) = self.missing.first() {
+            let others = self.missing.len().saturating_sub(1);
+            let others = if others == 0 { String::new() } else { format!(", nor {others} other kinds") };
+            format!("{watch} are not listed yet{others}")
+        } else if let (None, Some(object)) = (self.began, self.controller.store.unanswered()) {
+            format!("{object} is not fetched yet")
+        } else {
+            "Envoy has not accepted a configuration yet".to_owned()
+        };
+        self.controller.accepted.send_if_modified(|held| {
+            let news = held.as_ref().err().is_none_or(|held| *held != reason);
+            *held = Err(reason);
+            news
+        });
     }
 
     fn take_one(&mut self, news: News) {
@@ -191,15 +212,16 @@ impl Site {
         self.controller.metrics.translations.observe(seconds);
         self.diagnostics.clone_from(&translation.diagnostics);
         self.say();
-        if let Err(error) = ingress_wasm::router::compile(translation.config.clone()) {
+        let before = self.published.as_ref().map(|published| &published.translation).or(self.good.as_ref());
+        let is_new = before.is_none_or(|before| before.config.generation != translation.config.generation);
+        if is_new && let Err(error) = ingress_wasm::router::compile(translation.config.clone()) {
             // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
             tracing::error!(%error, "the translation is no configuration that the filter takes: what is served stays");
             self.controller.metrics.outcome("invalid");
             self.tell();
             return;
         }
-        let pending = self.published.as_ref().map(|published| &published.translation);
-        if pending.or(self.good.as_ref()).is_some_and(|before| translation.serves_like(before)) {
+        if before.is_some_and(|before| translation.serves_like(before)) {
             self.controller.metrics.outcome("unchanged");
             tracing::debug!(seconds, "nothing that is served has changed");
             self.tell();
@@ -221,6 +243,9 @@ impl Site {
             seconds,
             "published"
         );
+        if self.good.is_none() {
+            self.wait();
+        }
         let publisher = self.controller.feed.publisher().clone();
         let since = self.published.as_ref().map_or(since, |published| published.since.min(since));
         self.published = Some(Published {
@@ -248,7 +273,10 @@ impl Site {
                 self.controller.metrics.objects("host", published.translation.config.hosts.len());
                 self.controller.metrics.objects("cluster", published.translation.clusters.len());
                 self.refused.clear();
-                self.controller.accepted.send_replace(Some(Accepted { generation, since: published.since }));
+                let _ = self
+                    .controller
+                    .accepted
+                    .send_replace(Ok(Accepted { generation, since: published.since }));
                 self.good = Some(published.translation);
             }
             Outcome::Rejected(rejections) => self.rejected(&published.translation, &rejections),

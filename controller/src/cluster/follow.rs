@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use ingress_wasm_translate::objects::ObjectName;
+use kube::core::Status;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -159,7 +160,7 @@ where
             watcher::Error::InitialListFailed(_) => "list",
             _ => "watch",
         };
-        let text = error.to_string();
+        let text = words(error);
         let news = self.failing.as_ref() != Some(&text);
         let forbidden = is_status(error, 403);
         match (news, forbidden) {
@@ -168,7 +169,7 @@ where
                 resource = self.watch.resource,
                 namespace = self.watch.namespace,
                 error = text,
-                "forbidden: the service account may not {verb} {}; grant it in its Role or ClusterRole",
+                "forbidden: the service account may not {verb} {}: grant it in its Role or ClusterRole",
                 self.watch
             ),
             (true, false) if is_gone(error) => {
@@ -188,19 +189,48 @@ where
     }
 }
 
-/// The status of the API server's answer, if it is one.
-fn status(error: &watcher::Error) -> Option<u16> {
+/// The API server's answer, if it is one.
+fn status(error: &watcher::Error) -> Option<&Status> {
     match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status.code),
+        | watcher::Error::WatchError(status) => Some(status),
         _ => None,
     }
 }
 
+/// An error in one line: what the API server says, or what keeps it from saying something.
+fn words(error: &watcher::Error) -> String {
+    match (status(error), error) {
+        (Some(status), _) => format!("{} {}: {}", status.code, status.reason, status.message),
+        (
+            None,
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error),
+        ) => causes(error),
+        (None, error) => error.to_string(),
+    }
+}
+
+/// An error with its causes, each said once.
+pub fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        next = cause.source();
+    }
+    text
+}
+
 fn is_status(error: &watcher::Error, code: u16) -> bool {
-    status(error) == Some(code)
+    status(error).is_some_and(|status| status.code == code)
 }
 
 fn is_gone(error: &watcher::Error) -> bool {

@@ -44,7 +44,7 @@ use std::time::Duration;
 use anyhow::Context;
 use ingress_wasm_translate::objects::ObjectName;
 use ingress_wasm_translate::output::Options;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 pub use client::{ClientError, client};
 pub use metrics::Metrics;
@@ -122,12 +122,12 @@ pub struct Envoy {
     pub log_level: Level,
 }
 
-/// Serves until `end` comes.
+/// Serves until `end` tells something. A second time ends it at once.
 ///
 /// # Errors
 ///
 /// What keeps it from starting: once it runs, it goes on.
-pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::default());
     let client = client(settings.kubeconfig.as_deref(), settings.apiserver_host.as_deref()).await?;
     let directory = RunDirectory::open(&settings.run_dir)?;
@@ -165,7 +165,7 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> anyhow::R
         None => None,
     };
 
-    let (accepted, follow_accepted) = watch::channel(None);
+    let (accepted, follow_accepted) = watch::channel(Err("starting".to_owned()));
     let readiness = Readiness {
         admin: directory.admin(),
         workers,
@@ -184,11 +184,16 @@ pub async fn run(settings: Settings, end: impl Future<Output = ()>) -> anyhow::R
     // A task of its own: a translation takes its thread for a while.
     let controller = tokio::spawn(controller.run());
 
-    end.await;
+    end.recv().await;
     tracing::info!(grace_seconds = settings.patience.grace.as_secs(), "ending");
     ending.send_replace(true);
-    tokio::time::sleep(settings.patience.grace).await;
-    shutdown::drain(&directory.admin(), settings.patience.drain).await;
+    tokio::select! {
+        () = async {
+            tokio::time::sleep(settings.patience.grace).await;
+            shutdown::drain(&directory.admin(), settings.patience.drain).await;
+        } => {}
+        Some(()) = end.recv() => tracing::warn!("a second signal: ending at once"),
+    }
     controller.abort();
     match child {
         Some(child) => child.shutdown().await,

@@ -46,8 +46,8 @@ pub struct Readiness {
     pub admin: Admin,
     /// The workers, as many as there may be.
     pub workers: Workers,
-    /// What Envoy has accepted last.
-    pub accepted: watch::Receiver<Option<Accepted>>,
+    /// What Envoy has accepted last, or what is waited for before the first.
+    pub accepted: watch::Receiver<Result<Accepted, String>>,
     /// Told how it stands.
     pub standing: watch::Sender<Standing>,
     /// Told how long it took.
@@ -61,8 +61,8 @@ impl Readiness {
         loop {
             let accepted = self.accepted.borrow_and_update().clone();
             let fresh = match accepted {
-                None => Err("Envoy has not accepted a configuration yet".to_owned()),
-                Some(accepted) => {
+                Err(reason) => Err(reason),
+                Ok(accepted) => {
                     let fresh = self.look(&accepted, &mut confirmed).await;
                     // Whoever is late serves the one before.
                     if fresh.is_err() { self.workers.serve_any().await } else { fresh }

@@ -15,6 +15,9 @@ use crate::envoy::Admin;
 /// The pause between looks at requests that are under way.
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// For how many looks there have to be none: on a connection that is kept, another may just be on its way.
+const QUIET: u32 = 5;
+
 /// How long to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
@@ -32,17 +35,15 @@ pub async fn drain(envoy: &Admin, patience: Duration) {
     }
     tracing::info!(seconds = patience.as_secs(), "draining listeners");
     let began = Instant::now();
-    loop {
+    let mut quiet = 0;
+    while quiet < QUIET {
         match requests(envoy).await {
-            Ok(0) => {
-                tracing::info!(seconds = began.elapsed().as_secs_f64(), "no request is under way any more");
-                return;
-            }
+            Ok(0) => quiet += 1,
             Ok(requests) if began.elapsed() >= patience => {
                 tracing::warn!(requests, "requests are still under way and are broken off");
                 return;
             }
-            Ok(_) => {}
+            Ok(_) => quiet = 0,
             Err(error) => {
                 tracing::warn!(%error, "Envoy does not say what is under way");
                 return;
@@ -50,6 +51,7 @@ pub async fn drain(envoy: &Admin, patience: Duration) {
         }
         tokio::time::sleep(PAUSE).await;
     }
+    tracing::info!(seconds = began.elapsed().as_secs_f64(), "no request is under way any more");
 }
 
 async fn begin(envoy: &Admin) -> Result<(), CallError> {

@@ -121,9 +121,9 @@ impl Store {
         wanted
     }
 
-    /// Whether something is named of which it is not known yet whether it exists.
-    pub fn is_waiting(&self) -> bool {
-        !self.unanswered.is_empty()
+    /// Something that is named and of which it is not known yet whether it exists.
+    pub fn unanswered(&self) -> Option<&ObjectRef> {
+        self.unanswered.first()
     }
 
     /// Translates all objects; for an Ingress that is rejected its last good version stands in.

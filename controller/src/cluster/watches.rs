@@ -21,7 +21,7 @@ use kube::{Api, Client};
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::follow::{Seen, Watch, follow};
+use super::follow::{Seen, Watch, causes, follow};
 use super::metrics::Metrics;
 use super::pause::Pause;
 use super::raw::{AnnotationsPrefix, Identity, Raw, name_of};
@@ -407,7 +407,8 @@ async fn fetch(
             }
             Err(error) => {
                 if !std::mem::replace(&mut told, true) {
-                    tracing::warn!(%error, "{} {name} cannot be fetched: it is tried again", resource.kind);
+                    let error = causes(&error);
+                    tracing::warn!(error, "{} {name} cannot be fetched: it is tried again", resource.kind);
                 }
             }
         }
