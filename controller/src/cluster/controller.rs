@@ -208,6 +208,9 @@ impl Site {
         self.began = Some(began);
         // Other tasks go on meanwhile on other threads.
         let translation = tokio::task::block_in_place(|| self.controller.store.translate());
+        if self.controller.store.changed().wanted {
+            self.want();
+        }
         let seconds = began.elapsed().as_secs_f64();
         self.controller.metrics.translations.observe(seconds);
         self.diagnostics.clone_from(&translation.diagnostics);

@@ -45,6 +45,8 @@ pub struct Store {
     /// Wanted objects of which it is not known yet whether they exist.
     unanswered: BTreeSet<ObjectRef>,
     identities: Arc<BTreeMap<ObjectName, Arc<Identity>>>,
+    /// Ingresses of which it is not known yet whether they are good.
+    untried: BTreeSet<ObjectName>,
     changed: Changed,
 }
 
@@ -57,6 +59,10 @@ struct Entry {
     ours: bool,
     /// What it names, where it is ours.
     names: BTreeSet<ObjectRef>,
+    /// What its last good version names, while this one is not known to be good: that one may go on serving.
+    held: BTreeSet<ObjectRef>,
+    /// A translation has not rejected it.
+    good: bool,
 }
 
 impl Store {
@@ -72,6 +78,7 @@ impl Store {
             named_by_options: BTreeSet::new(),
             unanswered: BTreeSet::new(),
             identities: Arc::default(),
+            untried: BTreeSet::new(),
             changed: Changed { wanted: true, ..Changed::default() },
             options,
         };
@@ -129,6 +136,7 @@ impl Store {
     /// Translates all objects; for an Ingress that is rejected its last good version stands in.
     pub fn translate(&mut self) -> Translation {
         let mut translation = self.catalog.translate(&self.options);
+        self.settle(&translation);
         for diagnostic in &mut translation.diagnostics {
             self.outward(diagnostic);
         }
@@ -164,22 +172,52 @@ impl Store {
             held.identity = Arc::new(identity);
             return;
         }
-        let entry = Entry { identity: Arc::new(identity), loaded, ours: false, names: BTreeSet::new() };
-        if let Some(before) = self.ingresses.insert(name.clone(), entry) {
-            before.names.iter().for_each(|reference| self.unname(reference));
+        let mut entry = Entry {
+            identity: Arc::new(identity),
+            loaded,
+            ours: false,
+            names: BTreeSet::new(),
+            held: BTreeSet::new(),
+            good: false,
+        };
+        let mut dropped = BTreeSet::new();
+        if let Some(before) = self.ingresses.remove(&name) {
+            // The names of a version that was not good are let go.
+            (entry.held, dropped) =
+                if before.good { (before.names, before.held) } else { (before.held, before.names) };
+            entry.ours = before.ours;
         }
+        self.ingresses.insert(name.clone(), entry);
+        self.untried.insert(name.clone());
         self.changed.identities = true;
         if self.is_chosen(&name.namespace) {
             self.serve(&name);
         }
+        // Now that the new ones are named: what is in both is not fetched again.
+        dropped.iter().for_each(|reference| self.unname(reference));
     }
 
     fn ingress_gone(&mut self, name: &ObjectName) {
         if let Some(entry) = self.ingresses.remove(name) {
-            entry.names.iter().for_each(|reference| self.unname(reference));
+            entry.names.iter().chain(&entry.held).for_each(|reference| self.unname(reference));
+            self.untried.remove(name);
             self.changed.identities = true;
         }
         self.object_gone(&ObjectRef { kind: Kind::Ingress, name: name.clone() });
+    }
+
+    /// Lets go what only earlier versions named of Ingresses that turned out to be good.
+    fn settle(&mut self, translation: &Translation) {
+        for name in std::mem::take(&mut self.untried) {
+            let reference = ObjectRef { kind: Kind::Ingress, name: name.clone() };
+            let rejected = translation.rejected.contains(&reference);
+            let Some(entry) = self.ingresses.get_mut(&name) else { continue };
+            entry.good = !rejected && !entry.loaded.objects.is_empty();
+            if entry.good {
+                let held = std::mem::take(&mut entry.held);
+                held.iter().for_each(|reference| self.unname(reference));
+            }
+        }
     }
 
     /// Hands an Ingress of a chosen namespace to the catalog, and notes what it names.
@@ -231,6 +269,8 @@ impl Store {
             } else {
                 self.object_gone(&ObjectRef { kind: Kind::Ingress, name: name.clone() });
                 self.claim(&name);
+                let held = self.ingresses.get_mut(&name).map(|entry| std::mem::take(&mut entry.held));
+                held.iter().flatten().for_each(|reference| self.unname(reference));
             }
         }
     }
@@ -321,3 +361,7 @@ impl Store {
 fn place(reference: &ObjectRef) -> Arc<str> {
     reference.to_string().into()
 }
+
+#[cfg(test)]
+#[path = "store_tests.rs"]
+mod tests;
