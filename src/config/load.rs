@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::json::{Reader, version};
+use super::packed::unpack;
 use super::read::FromJson;
 use super::{PluginConfig, SCHEMA_VERSION};
 
@@ -48,13 +49,21 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// Reads the JSON form of a [`PluginConfig`].
+/// Reads the JSON form of a [`PluginConfig`], which may be compressed: `{"version":1,"compressed":"…"}`, with that
+/// form in base64 after DEFLATE (RFC 1951).
 ///
 /// # Errors
 ///
 /// [`ConfigError`], with the JSON path of the fault. A document for another version is reported as such
 /// and not as one with unknown fields.
 pub fn from_slice(bytes: &[u8]) -> Result<PluginConfig, ConfigError> {
+    match unpack(bytes)? {
+        Some(unpacked) => read(&unpacked),
+        None => read(bytes),
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<PluginConfig, ConfigError> {
     let mut reader = Reader::new(bytes);
     let read = PluginConfig::from_json(&mut reader).and_then(|config| reader.end().map(|()| config));
     match read {
@@ -162,6 +171,35 @@ mod tests {
         assert_eq!(own, serdes);
         let written = serde_json::to_string(&own).expect("writes");
         assert_eq!(from_slice(written.as_bytes()).expect("reads what serde writes"), own);
+    }
+
+    #[test]
+    fn compressed_configurations() {
+        use base64::Engine;
+        let pack = |text: &str| {
+            let packed = miniz_oxide::deflate::compress_to_vec(text.as_bytes(), 6);
+            base64::engine::general_purpose::STANDARD.encode(packed)
+        };
+        let plain = r#"{"version":1,"generation":"g","hosts":[{"name":"a"}]}"#;
+        let expected = from_slice(plain.as_bytes()).expect("reads");
+        for form in [
+            format!(r#"{{"version":1,"compressed":"{}"}}"#, pack(plain)),
+            format!(" {{\"compressed\": \"{}\", \"version\": 1}}\n", pack(plain)),
+        ] {
+            assert_eq!(from_slice(form.as_bytes()).as_ref(), Ok(&expected), "{form}");
+        }
+        let refused = [
+            (format!(r#"{{"version":1,"compressed":"{}"}}"#, pack("{\"version\":2}")), "version 2 is not understood"),
+            (format!(r#"{{"version":2,"compressed":"{}"}}"#, pack(plain)), "version 2 is not understood"),
+            (format!(r#"{{"version":1,"compressed":"{}"}}"#, pack("{}")), "missing field `version`"),
+            (r#"{"version":1,"compressed":"?"}"#.to_owned(), "at compressed: not base64"),
+            (r#"{"version":1,"compressed":"AAAA"}"#.to_owned(), "at compressed: cannot be decompressed"),
+            (r#"{"version":1,"compressed":"","hosts":[]}"#.to_owned(), "at compressed: unknown field"),
+        ];
+        for (form, expected) in refused {
+            let error = from_slice(form.as_bytes()).expect_err(&form).to_string();
+            assert!(error.contains(expected), "{form}: {error}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod balancing;
 mod json;
 mod load;
 mod model;
+mod packed;
 mod read;
 
 pub use auth::*;

@@ -325,7 +325,7 @@ fn leave_rule_for_log(shared: &Shared) {
     let _ = host::set_property("service", rule.action.service().unwrap_or_default().as_bytes());
 }
 
-/// What the listener says of the connection: `SCHEME PORT ADDRESS …`, in the private header that it overwrites.
+/// What the listener says of the connection: `SCHEME PORT ADDRESS …`, where a version of TLS may stand for `https`, in the private header that it overwrites.
 /// A request without it came by no listener of ours; its connection is taken as the least trusted there is.
 fn origin<'a>(headers: &[HeaderLine<'a>]) -> Origin<'a> {
     let line = headers
@@ -337,6 +337,8 @@ fn origin<'a>(headers: &[HeaderLine<'a>]) -> Origin<'a> {
     let scheme = match scheme {
         Some(b"probe") => return Origin::Probe,
         Some(b"https") => Scheme::Https,
+        // A gateway whose listeners share their settings tells the version of TLS instead.
+        Some(version) if version.starts_with(b"TLSv") => Scheme::Https,
         _ => Scheme::Http,
     };
     let port = port.and_then(|port| std::str::from_utf8(port).ok()).and_then(|port| port.parse().ok());

@@ -17,7 +17,7 @@ use crate::annotations::{AnnotationSet, Setting, Value, parse_bool};
 use crate::certificates::{self, Certificate, material};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Ingress, ObjectName, Snapshot};
-use crate::output::{Cluster, ClusterNaming, Options};
+use crate::output::{Cluster, Options};
 use crate::report::Report;
 use crate::tls::{TlsVersion, known_ciphers};
 
@@ -160,12 +160,8 @@ impl Protocols {
         &self,
         config: &mut PluginConfig,
         clusters: &mut BTreeMap<String, Cluster>,
-        naming: ClusterNaming,
     ) -> Transports {
         let mut transports = Transports::new();
-        if naming == ClusterNaming::Istio {
-            return transports;
-        }
         let PluginConfig { hosts, policies, balancing, .. } = config;
         for host in hosts {
             for rule in &mut host.rules {

@@ -11,7 +11,7 @@ use ingress_wasm::config::{Action, Balancing, HashBy, Host, PolicySet, Rule};
 
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Ingress, IngressBackend, ObjectName, PortRef, Service, ServicePort, Snapshot};
-use crate::output::{Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, Options, ServicePortName};
+use crate::output::{Cluster, Endpoint, Endpoints, LoadBalancing, Options, ServicePortName};
 use crate::report::Report;
 use crate::upstreams::{Upstream, Upstreams, service_port};
 
@@ -65,7 +65,7 @@ impl<'s> Backends<'s> {
     /// Whether a cluster has endpoints, as far as is known before names are resolved.
     pub fn has_endpoints(&self, cluster: &str) -> bool {
         self.clusters.get(cluster).is_some_and(|cluster| match &cluster.endpoints {
-            Endpoints::Addresses(addresses) => !addresses.is_empty(),
+            Endpoints::Addresses(addresses) => !addresses.is_empty() || self.only_mesh_knows(cluster),
             Endpoints::Name(_) => true,
         })
     }
@@ -76,9 +76,6 @@ impl<'s> Backends<'s> {
     ///
     /// Why nothing is mirrored there: the Service is not there, or it leads to the proxy itself.
     pub fn mirror(&mut self, origin: &Origin) -> Result<String, String> {
-        if self.options.cluster_naming == ClusterNaming::Istio {
-            return Err("a mesh has its own way to mirror".to_owned());
-        }
         let (asked, fault) = self.asked(origin)?;
         if let Some(fault) = fault {
             let fault = fault.consequence.split(':').next().unwrap_or_default().to_owned();
@@ -105,8 +102,7 @@ impl<'s> Backends<'s> {
     ) -> Option<String> {
         let settings = self.clusters.get(main)?.clone();
         let own = main.split_once('#').map(|(_, own)| format!("#{own}")).unwrap_or_default();
-        let own = if self.options.cluster_naming == ClusterNaming::Istio { String::new() } else { own };
-        let name = self.cluster_name(&canary.name, &canary.port, self.default_connect_timeout) + &own;
+        let name = self.cluster_name(&canary.name, self.default_connect_timeout) + &own;
         if !self.clusters.contains_key(&name) {
             let service = canary.name.clone();
             let endpoints = match self.endpoints(&service, &canary.port) {
@@ -132,11 +128,8 @@ impl<'s> Backends<'s> {
         let found = upstream.hash_by.as_ref()?;
         let whole = self.clusters.get(cluster)?.clone();
         let subsets = match (&whole.endpoints, found.subset_size) {
-            (Endpoints::Addresses(addresses), Some(size))
-                if self.options.cluster_naming == ClusterNaming::Plain =>
-            {
-                subsets(addresses, size)
-            }
+            // A mesh has the endpoints itself, and no such parts of them.
+            (Endpoints::Addresses(addresses), Some(size)) if !self.options.mesh => subsets(addresses, size),
             _ => Vec::new(),
         };
         let mark = if cluster.contains('#') { ',' } else { '#' };
@@ -190,7 +183,7 @@ impl<'s> Backends<'s> {
     ) -> Action {
         let service = ObjectName::new(place.ingress.metadata.name.namespace.clone(), backend.service.clone());
         let name = ServicePortName { service, port: backend.port.to_string() };
-        let cluster = self.cluster_name(&name, &backend.port, connect_timeout);
+        let cluster = self.cluster_name(&name, connect_timeout);
         if !self.clusters.contains_key(&cluster) {
             match self.endpoints(&name, &backend.port) {
                 Ok(endpoints) => {
@@ -233,9 +226,19 @@ impl<'s> Backends<'s> {
         Action::Forward { cluster, service, balancing: None }
     }
 
+    /// Whether nothing is said of a Service's endpoints, which a mesh finds by itself: it is taken to have some.
+    fn only_mesh_knows(&self, cluster: &Cluster) -> bool {
+        let service = &cluster.service.service;
+        let first = (service.clone(), String::new());
+        let said = self.snapshot.endpoint_slices.range(first..).next();
+        self.options.mesh && said.is_none_or(|((name, _), _)| name != service)
+    }
+
     /// Whether a cluster is known to have no endpoints.
     pub fn is_empty(&self, cluster: &str) -> bool {
-        let nowhere = |cluster: &Cluster| cluster.endpoints == Endpoints::Addresses(Vec::new());
+        let nowhere = |cluster: &Cluster| {
+            cluster.endpoints == Endpoints::Addresses(Vec::new()) && !self.only_mesh_knows(cluster)
+        };
         self.clusters.get(cluster).is_some_and(nowhere)
     }
 
@@ -248,7 +251,7 @@ impl<'s> Backends<'s> {
         let port = PortRef::Number(port.port);
         let name = ServicePortName { service, port: port.to_string() };
         let connect_timeout = self.default_connect_timeout;
-        let cluster = self.cluster_name(&name, &port, connect_timeout);
+        let cluster = self.cluster_name(&name, connect_timeout);
         if !self.clusters.contains_key(&cluster) {
             let endpoints = self.endpoints(&name, &port).map_err(|diagnostic| diagnostic.consequence)?;
             let load_balancing = self.load_balancing(&name);
@@ -271,19 +274,11 @@ impl<'s> Backends<'s> {
         self.upstreams.get(&name.to_string()).map(Upstream::load_balancing).unwrap_or_default()
     }
 
-    fn cluster_name(&self, name: &ServicePortName, reference: &PortRef, connect_timeout: Duration) -> String {
-        match self.options.cluster_naming {
-            ClusterNaming::Istio => {
-                let ServicePortName { service, port } = name;
-                // Istio names clusters by the number of the port only.
-                let number =
-                    self.snapshot.services.get(service).and_then(|service| find_port(service, reference));
-                let port = number.map_or_else(|| port.clone(), |found| found.port.to_string());
-                format!("outbound|{port}||{}.{}.svc.cluster.local", service.name, service.namespace)
-            }
-            ClusterNaming::Plain if connect_timeout == self.default_connect_timeout => name.to_string(),
-            ClusterNaming::Plain => format!("{name}#connect={}s", connect_timeout.as_secs()),
+    fn cluster_name(&self, name: &ServicePortName, connect_timeout: Duration) -> String {
+        if connect_timeout == self.default_connect_timeout {
+            return name.to_string();
         }
+        format!("{name}#connect={}s", connect_timeout.as_secs())
     }
 
     fn endpoints(&self, name: &ServicePortName, port: &PortRef) -> Result<Endpoints, Box<Diagnostic>> {

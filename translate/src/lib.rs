@@ -23,6 +23,7 @@ mod global;
 mod hosts;
 mod limits;
 pub mod manifest;
+mod mesh;
 mod mirror;
 pub mod objects;
 pub mod output;

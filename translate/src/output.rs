@@ -33,8 +33,8 @@ pub struct Options {
     pub default_backend: Option<ObjectName>,
     /// The Secret with the certificate of hosts that have none of their own (`--default-ssl-certificate`).
     pub default_certificate: Option<ObjectName>,
-    /// How clusters are named.
-    pub cluster_naming: ClusterNaming,
+    /// An Istio gateway carries the translation out: what it cannot honour is said.
+    pub mesh: bool,
     /// Envoy's listeners set the private header `x-ingress-wasm-connection`.
     pub connection_header: bool,
     /// Requests are counted by Ingress, Service, status and decision.
@@ -59,22 +59,13 @@ impl Default for Options {
             class_by_name: false,
             default_backend: None,
             default_certificate: None,
-            cluster_naming: ClusterNaming::Plain,
+            mesh: false,
             connection_header: true,
             statistics: false,
             log_fields: false,
             backends: BTreeMap::new(),
         }
     }
-}
-
-/// How clusters are named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClusterNaming {
-    /// `namespace/service:port`, and `#settings` after it where an Ingress asks for settings of its own.
-    Plain,
-    /// Istio's `outbound|port||service.namespace.svc.cluster.local`, made by Istio itself.
-    Istio,
 }
 
 /// A port of a Service as a backend names it.
@@ -97,7 +88,8 @@ impl std::fmt::Display for ServicePortName {
 pub struct Translation {
     /// What the filter loads.
     pub config: PluginConfig,
-    /// The clusters that `config` names, by name.
+    /// The clusters that `config` names, by name: `namespace/service:port`, and `#settings` after it where an
+    /// Ingress asks for settings of its own.
     pub clusters: BTreeMap<String, Cluster>,
     /// How clusters are spoken to that are not by HTTP/1.1 in plain text, by name.
     pub transports: Transports,

@@ -17,6 +17,7 @@ use crate::exemptions::PathPolicies;
 use crate::external_auth;
 use crate::global;
 use crate::hosts::{self, Entrant, Hosts};
+use crate::mesh;
 use crate::mirror;
 use crate::objects::{Ingress, Snapshot};
 use crate::output::{KEPT_BACK, Options, Translation};
@@ -88,14 +89,19 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             None => protocols.read(snapshot, ingress, annotations, &mut report),
             Some(_) => Ok(()),
         };
+        let unserved =
+            if options.mesh { mesh::check(ingress, annotations, &mut report) } else { None };
         let stand_in = error_pages::stand_in(ingress, annotations, &mut backends, &mut report);
-        let mirror = mirror::read(ingress, annotations, &mut backends, &mut report);
+        let mirror = match options.mesh {
+            false => mirror::read(ingress, annotations, &mut backends, &mut report),
+            true => None,
+        };
         let context = Context {
             snapshot,
             defaults: &defaults,
             ingress,
             annotations,
-            denied: denied.clone().or(protocol.err()),
+            denied: denied.clone().or(protocol.err()).or(unserved),
             certificates: any_tls,
             stand_in: stand_in.as_deref(),
             mirror,
@@ -141,6 +147,10 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     defaults.global.hidden_headers.extend(passed.iter().cloned());
     let balancing = divide(&mut hosts, &admitted, &mut backends, &mut report);
     let client_authorities = client_certificates::apply(snapshot, &asking, &mut hosts, &mut report);
+    if options.mesh {
+        mesh::close(&mut hosts);
+        mesh::check_global(snapshot, options, &mut report);
+    }
     let (sets, credentials, route_profiles) = policies.finish();
     let mut config = PluginConfig {
         version: SCHEMA_VERSION,
@@ -152,7 +162,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         hosts,
     };
     let mut clusters = backends.finish(&config.hosts, &config.policies, &config.balancing);
-    let transports = protocols.apply(&mut config, &mut clusters, options.cluster_naming);
+    let transports = protocols.apply(&mut config, &mut clusters);
     let passthrough = passthrough::read(&admitted, &config, &mut clusters, &mut report);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);

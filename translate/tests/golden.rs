@@ -20,7 +20,7 @@ use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::{merge_into, read};
 use ingress_wasm_translate::objects::{ObjectName, Snapshot};
 use ingress_wasm_translate::output::{
-    Cluster, ClusterNaming, Endpoint, Endpoints, LoadBalancing, Mirror, NextUpstream, Options, RouteProfile,
+    Cluster, Endpoint, Endpoints, LoadBalancing, Mirror, NextUpstream, Options, RouteProfile,
     ServicePortName, Translation,
 };
 use ingress_wasm_translate::translate;
@@ -131,7 +131,7 @@ fn options(text: &str) -> Options {
             ["config-map", name] => options.config_map = Some(object_name(name)),
             ["default-backend", name] => options.default_backend = Some(object_name(name)),
             ["without-class"] => options.ingress_without_class = true,
-            ["istio"] => options.cluster_naming = ClusterNaming::Istio,
+            ["istio"] => options.mesh = true,
             ["backend", name, address, port] => {
                 let (service, service_port) = name.rsplit_once(':').expect("a port");
                 let name = ServicePortName { service: object_name(service), port: service_port.to_owned() };

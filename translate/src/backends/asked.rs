@@ -8,7 +8,7 @@ use ingress_wasm::config::{Host, PolicySet};
 use super::{Backends, find_port, leads_home};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ObjectName, PortRef};
-use crate::output::{Cluster, ClusterNaming, Endpoint, Endpoints, ServicePortName, UpstreamTls};
+use crate::output::{Cluster, Endpoint, Endpoints, ServicePortName, UpstreamTls};
 
 /// Scheme, host and port of a service that is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,15 +48,11 @@ impl Backends<'_> {
     pub fn asked(&mut self, origin: &Origin) -> Result<(String, Option<Diagnostic>), String> {
         let Origin { tls, host, port } = origin;
         let service = origin.service();
-        let name = match (&service, self.options.cluster_naming) {
-            (Some(service), ClusterNaming::Plain) if !tls => {
+        let name = match &service {
+            Some(service) if !tls => {
                 ServicePortName { service: service.clone(), port: port.to_string() }.to_string()
             }
-            (Some(ObjectName { namespace, name }), ClusterNaming::Istio) => {
-                format!("outbound|{port}||{name}.{namespace}.svc.cluster.local")
-            }
-            (None, ClusterNaming::Istio) => format!("outbound|{port}||{host}"),
-            (_, ClusterNaming::Plain) => Origin::cluster_name(*tls, host, *port),
+            _ => Origin::cluster_name(*tls, host, *port),
         };
         let (endpoints, diagnostic) = match &service {
             Some(service) => self.of_service(service, *port)?,
@@ -86,10 +82,7 @@ impl Backends<'_> {
 
     /// The names of the clusters that `asked` makes for hosts whose names stand in place of `$host`.
     pub fn asked_by_host(&self, tls: bool, host: &str, port: u16) -> String {
-        match self.options.cluster_naming {
-            ClusterNaming::Plain => Origin::cluster_name(tls, host, port),
-            ClusterNaming::Istio => format!("outbound|{port}||{host}"),
-        }
+        Origin::cluster_name(tls, host, port)
     }
 
     fn of_service(&self, service: &ObjectName, port: u16) -> Result<(Endpoints, Option<Diagnostic>), String> {

@@ -1,0 +1,191 @@
+//! What the gateway of an Istio mesh cannot carry out. Each is said by name, and what protects is denied.
+//!
+//! Deliberately knows nothing of Istio's objects: they are made from the translation.
+
+use ingress_wasm::config::{ClientCertificate, Host, VerifyClient};
+
+use crate::annotations::{AnnotationSet, Setting, Value, parse_bool};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::objects::{Ingress, Kind, ObjectRef, Snapshot};
+use crate::output::Options;
+use crate::report::Report;
+
+/// What is not carried out, or not in the same way.
+struct Gap {
+    /// The annotation, or the option of the ConfigMap.
+    name: &'static str,
+    severity: Severity,
+    consequence: &'static str,
+    remedy: &'static str,
+}
+
+const fn gap(
+    name: &'static str,
+    severity: Severity,
+    consequence: &'static str,
+    remedy: &'static str,
+) -> Gap {
+    Gap { name, severity, consequence, remedy }
+}
+
+use Severity::{Error, Note, Warning};
+
+/// Annotations, whatever they ask for.
+const ANNOTATIONS: &[Gap] = &[
+    gap(
+        "mirror-target",
+        Error,
+        "nothing is mirrored: the path and the headers of a copy cannot be set at a gateway",
+        "mirror behind the gateway, or serve the Ingress stand-alone",
+    ),
+    gap(
+        "auth-tls-secret",
+        Error,
+        "requests to its hosts are answered 403: no certificates of clients are asked for at the gateway",
+        "serve the hosts stand-alone, or with a Gateway of your own whose servers have `tls.mode: MUTUAL`",
+    ),
+    gap(
+        "upstream-hash-by-subset",
+        Warning,
+        "one endpoint is chosen among all of the Service: a mesh has no such parts of them",
+        "leave it away",
+    ),
+    gap(
+        "upstream-hash-by",
+        Note,
+        "backends get the private header x-ingress-wasm-hash, which Envoy chooses the endpoint by",
+        "",
+    ),
+    gap("affinity", Note, "backends get the private header x-ingress-wasm-hash, which Envoy chooses the endpoint by", ""),
+    gap(
+        "service-upstream",
+        Warning,
+        "requests go to the endpoints that the mesh knows, not to the address of the Service",
+        "leave it away",
+    ),
+    gap(
+        "proxy-ssl-ciphers",
+        Warning,
+        "the ciphers of the mesh are used towards backends: a DestinationRule has none",
+        "set `meshConfig.tlsDefaults.cipherSuites`",
+    ),
+    gap(
+        "proxy-ssl-protocols",
+        Warning,
+        "the versions of TLS of the mesh are used towards backends: a DestinationRule has none",
+        "set `meshConfig.tlsDefaults.minProtocolVersion`",
+    ),
+    gap(
+        "proxy-ssl-verify-depth",
+        Warning,
+        "a chain of any length is accepted from backends: a DestinationRule has no limit",
+        "leave it away",
+    ),
+];
+
+/// Options of the ConfigMap that ask for what a gateway does otherwise, and the value that does so.
+const OPTIONS: &[(bool, Gap)] = &[
+    (
+        true,
+        gap(
+            "use-forwarded-headers",
+            Warning,
+            "X-Forwarded-Proto of a proxy before the gateway is only seen where the gateway is told of that proxy: \
+             until then the scheme is that of the connection",
+            "set `gatewayTopology.numTrustedProxies` for the gateway, in meshConfig or by `proxy.istio.io/config`",
+        ),
+    ),
+    (
+        true,
+        gap(
+            "use-proxy-protocol",
+            Warning,
+            "the gateway reads no PROXY protocol unless it is told so",
+            "set `gatewayTopology.proxyProtocol: {}` for the gateway, by `proxy.istio.io/config`",
+        ),
+    ),
+    (
+        false,
+        gap("use-http2", Warning, "HTTP/2 is offered to clients: a Gateway cannot leave it away", "leave it away"),
+    ),
+];
+
+/// What an Ingress asks for that is not carried out. The reason, where its rules are denied for it.
+pub fn check(ingress: &Ingress, annotations: &AnnotationSet<'_>, report: &mut Report) -> Option<String> {
+    for gap in ANNOTATIONS {
+        if let Some(setting) = annotations.get(gap.name).filter(Setting::asks) {
+            report.annotation(ingress, setting.key, gap.diagnostic());
+        }
+    }
+    let setting = annotations.get("backend-protocol")?;
+    match setting.parse() {
+        Ok(Value::Text(text)) if text.eq_ignore_ascii_case("AUTO_HTTP") => {
+            let reason = "a mesh cannot choose the protocol of backends by that of the client's connection";
+            let diagnostic =
+                Diagnostic::error("istio-not-honoured", format!("requests are answered 503: {reason}"))
+                    .remedy("say HTTP or HTTPS");
+            report.annotation(ingress, setting.key, diagnostic);
+            Some(reason.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// What holds for all Ingresses, and what the ConfigMap asks for that is not carried out.
+pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report) {
+    report.add(
+        Diagnostic::note(
+            "istio-load-balancing",
+            "among the endpoints of a Service the mesh chooses, by least requests and not in turn, unless an Ingress \
+             or the ConfigMap asks for something else",
+        )
+        .remedy("a DestinationRule of the Service says otherwise"),
+    );
+    report.add(
+        Diagnostic::note(
+            "istio-path-normalization",
+            "a gateway resolves `.` and `..` in paths before anything else, so backends get them resolved",
+        )
+        .remedy("set `meshConfig.pathNormalization.normalization: NONE` where backends need paths as they came"),
+    );
+    let Some(map) = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)) else { return };
+    for (asks, gap) in OPTIONS {
+        let Some(text) = map.data.get(gap.name) else { continue };
+        if parse_bool(text) == Some(*asks) {
+            let object = ObjectRef { kind: Kind::ConfigMap, name: map.metadata.name.clone() };
+            let diagnostic = gap.diagnostic().object(object, map.metadata.source.clone());
+            report.add(diagnostic.field(format!("data[\"{}\"]", gap.name), text));
+        }
+    }
+}
+
+/// Closes hosts whose clients have to show certificates, which nobody asks them for.
+pub fn close(hosts: &mut [Host]) {
+    for ClientCertificate { verify, .. } in hosts.iter_mut().filter_map(|host| host.client_certificate.as_mut()) {
+        if *verify != VerifyClient::Off {
+            *verify = VerifyClient::Refuse;
+        }
+    }
+}
+
+impl Gap {
+    fn diagnostic(&self) -> Diagnostic {
+        Diagnostic::new(self.severity, "istio-not-honoured", self.consequence).remedy(self.remedy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::annotations::{config_option, lookup};
+
+    #[test]
+    fn names_are_those_of_the_registry() {
+        for gap in ANNOTATIONS {
+            assert!(lookup(gap.name).is_some(), "{}", gap.name);
+        }
+        for (_, gap) in OPTIONS {
+            assert!(config_option(gap.name).is_some(), "{}", gap.name);
+        }
+    }
+}
