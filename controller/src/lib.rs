@@ -15,6 +15,7 @@ pub mod envoy;
 pub mod feed;
 pub mod files;
 pub mod filter;
+pub mod istio;
 pub mod local;
 pub mod ready;
 pub mod supervisor;

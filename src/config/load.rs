@@ -173,6 +173,7 @@ mod tests {
         assert_eq!(from_slice(written.as_bytes()).expect("reads what serde writes"), own);
     }
 
+    #[cfg(not(target_family = "wasm"))]
     #[test]
     fn compressed_configurations() {
         use base64::Engine;

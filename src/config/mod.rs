@@ -4,6 +4,7 @@
 
 mod auth;
 mod balancing;
+mod inflate;
 mod json;
 mod load;
 mod model;

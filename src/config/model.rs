@@ -50,8 +50,8 @@ pub struct PluginConfig {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Global {
     /// The listener overwrites the private header `x-ingress-wasm-connection` on each request with
-    /// `SCHEME PORT ADDRESS` of the connection (over TLS also the server name; `TLSv…` stands for `https`), which saves a host call, and
-    /// takes `x-ingress-wasm-certificate` from clients. Only set where Envoy is
+    /// `SCHEME PORT ADDRESS` of the connection (over TLS also the server name; `TLSv…` stands for `https`), which
+    /// saves a host call, and takes `x-ingress-wasm-certificate` from clients. Only set where Envoy is
     /// configured so: otherwise clients could choose the value.
     #[serde(default, skip_serializing_if = "is_default")]
     pub connection_header: bool,

@@ -3,8 +3,8 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use miniz_oxide::inflate::decompress_to_vec_with_limit;
 
+use super::inflate::inflate;
 use super::json::Reader;
 use super::{ConfigError, SCHEMA_VERSION};
 
@@ -37,5 +37,5 @@ pub fn unpack(document: &[u8]) -> Result<Option<Vec<u8>>, ConfigError> {
     }
     let fault = |reason: &str| ConfigError::Malformed { path: "compressed".into(), reason: reason.into() };
     let bytes = STANDARD.decode(compressed).map_err(|_| fault("not base64"))?;
-    decompress_to_vec_with_limit(&bytes, LIMIT).map(Some).map_err(|_| fault("cannot be decompressed"))
+    inflate(&bytes, LIMIT).map(Some).ok_or_else(|| fault("cannot be decompressed"))
 }

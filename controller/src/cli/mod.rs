@@ -6,6 +6,7 @@ mod check;
 mod controller;
 mod explain;
 mod filter;
+mod istio;
 mod run;
 mod translate;
 

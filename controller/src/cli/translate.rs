@@ -5,9 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
+use ingress_wasm_translate::output::Options;
 
 use super::InputArgs;
+use super::istio::{IstioArgs, to_yaml};
 use crate::envoy::{Admin, Bind, Listeners, StaticBootstrap, static_bootstrap};
+use crate::istio;
 use crate::terminal::Terminal;
 
 /// Arguments of `translate`.
@@ -30,6 +33,8 @@ pub struct TranslateArgs {
     /// The address of Envoy's admin interface in the bootstrap
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9901")]
     admin: std::net::SocketAddr,
+    #[command(flatten)]
+    istio: IstioArgs,
 }
 
 /// What can be written.
@@ -39,14 +44,27 @@ enum Output {
     Plugin,
     /// A static bootstrap for Envoy with everything in it (JSON)
     Envoy,
+    /// Objects for the gateway of an Istio mesh (YAML)
+    Istio,
 }
 
 /// Translates the files.
 pub fn translate(args: &TranslateArgs, terminal: &Terminal) -> anyhow::Result<ExitCode> {
     let (_, mut catalog) = args.input.load();
-    let translation = catalog.translate(&args.input.options());
+    let mesh = args.output == Output::Istio;
+    let mut translation = catalog.translate(&Options { mesh, ..args.input.options() });
+    let objects = match mesh {
+        true => {
+            let (snapshot, _) = catalog.snapshot();
+            let made = istio::objects(&translation, &snapshot, &args.istio.settings())?;
+            translation.diagnostics.extend(made.diagnostics);
+            made.objects
+        }
+        false => Vec::new(),
+    };
     terminal.diagnostics(&translation.diagnostics, args.input.verbose);
     let mut bytes = match args.output {
+        Output::Istio => to_yaml(&objects)?.into_bytes(),
         Output::Plugin => serde_json::to_vec_pretty(&translation.config).context("cannot write JSON")?,
         Output::Envoy => {
             let bootstrap = static_bootstrap(
@@ -61,7 +79,9 @@ pub fn translate(args: &TranslateArgs, terminal: &Terminal) -> anyhow::Result<Ex
             serde_json::to_vec_pretty(&bootstrap).context("cannot write JSON")?
         }
     };
-    bytes.push(b'\n');
+    if !mesh {
+        bytes.push(b'\n');
+    }
     super::write_output(args.output_file.as_ref(), &bytes)?;
     Ok(terminal.exit_code(&translation.diagnostics))
 }

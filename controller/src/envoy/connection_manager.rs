@@ -163,24 +163,28 @@ pub(super) fn connection_manager(
         path_with_escaped_slashes_action: manager::PathWithEscapedSlashesAction::KeepUnchanged.into(),
         upgrade_configs: upgrades::allowed(),
         local_reply_config: Some(local_replies()),
-        early_header_mutation_extensions: vec![private_headers(kind, port)],
+        early_header_mutation_extensions: vec![private_headers(&connection(kind, port))],
         delayed_close_timeout: duration(Duration::from_secs(1)),
         ..hcm::HttpConnectionManager::default()
     }
 }
 
-/// Takes from a request what a client has no say in, and tells the filter of the connection.
-fn private_headers(kind: Kind, port: &str) -> core::TypedExtensionConfig {
-    use mutation::header_mutation::Action;
-
-    let value = match kind {
+/// What the filter is told of a connection.
+fn connection(kind: Kind, port: &str) -> String {
+    match kind {
         Kind::Http => format!("http {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
         Kind::Https | Kind::HttpsAsking => {
             format!("https {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% %REQUESTED_SERVER_NAME%")
         }
         Kind::Probe => "probe 0 -".to_owned(),
-    };
-    let connection = overwrite(CONNECTION_HEADER, value);
+    }
+}
+
+/// Takes from a request what a client has no say in, and tells the filter of the connection.
+pub(super) fn private_headers(connection: &str) -> core::TypedExtensionConfig {
+    use mutation::header_mutation::Action;
+
+    let connection = overwrite(CONNECTION_HEADER, connection.to_owned());
     let removed =
         [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CERTIFICATE_HEADER].iter().chain(ROUTER_HEADERS);
     let actions = removed.map(|name| Action::Remove((*name).to_owned())).chain([Action::Append(connection)]);

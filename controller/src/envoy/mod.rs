@@ -9,6 +9,7 @@ mod bootstrap;
 mod clusters;
 mod compression;
 mod connection_manager;
+mod gateway;
 mod json;
 mod listeners;
 mod local_reply;
@@ -24,6 +25,7 @@ mod upstream_filters;
 mod wasm;
 
 pub use bootstrap::{Admin, DynamicBootstrap, StaticBootstrap, dynamic_bootstrap, static_bootstrap};
+pub use gateway::{connection_manager_patch, route_configuration_patch, router_patch, virtual_host};
 pub use json::{ToJsonError, to_json};
 pub use listeners::{Bind, Listeners};
 pub use names::*;

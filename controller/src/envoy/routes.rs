@@ -35,7 +35,7 @@ pub(super) fn route_configuration(
         virtual_hosts: vec![route::VirtualHost {
             name: ROUTES.to_owned(),
             domains: vec!["*".to_owned()],
-            matcher: Some(by_profile(default, profiles)),
+            matcher: Some(by_profile(default, profiles, true)),
             ..route::VirtualHost::default()
         }],
         internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER]),
@@ -51,8 +51,13 @@ pub(super) fn route_configuration(
     }
 }
 
-/// Picks the route by the private header; the default route where there is none or it is unknown.
-fn by_profile(default: &RouteProfile, profiles: &BTreeMap<String, RouteProfile>) -> matcher::Matcher {
+/// Picks the route by the private header; the default route where there is none or it is unknown. `verifies`: it
+/// tells the filter of clients with a good certificate.
+pub(super) fn by_profile(
+    default: &RouteProfile,
+    profiles: &BTreeMap<String, RouteProfile>,
+    verifies: bool,
+) -> matcher::Matcher {
     use matcher::matcher::matcher_tree::{MatchMap, TreeType};
     use matcher::matcher::{MatcherTree, MatcherType};
 
@@ -63,7 +68,7 @@ fn by_profile(default: &RouteProfile, profiles: &BTreeMap<String, RouteProfile>)
     let map =
         profiles.iter().map(|(name, profile)| (name.clone(), by_method(name, profile, false))).collect();
     matcher::Matcher {
-        on_no_match: Some(Box::new(by_method("default", default, true))),
+        on_no_match: Some(Box::new(by_method("default", default, verifies))),
         // A map without entries is refused, and the default route is all there is then.
         matcher_type: (!profiles.is_empty()).then_some(MatcherType::MatcherTree(MatcherTree {
             input: Some(input),

@@ -1,0 +1,126 @@
+//! What the configuration of a gateway that somebody else makes, such as Istio, lacks for our filter: messages that
+//! are merged into its own.
+//!
+//! Deliberately knows nothing of how they get there.
+
+use std::time::Duration;
+
+use envoy_types::pb::google::protobuf::Any;
+use ingress_wasm_translate::output::{KEPT_BACK, Translation};
+
+use super::connection_manager::private_headers;
+use super::json::{ToJsonError, to_json};
+use super::local_reply::local_replies;
+use super::names::{
+    CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER, PROFILE_HEADER,
+};
+use super::pb::{core, duration, hcm, number, pack_any, route, router, seconds};
+use super::routes::by_profile;
+use super::upgrades;
+
+/// What Envoy tells a backend of clients where it is told to be the edge of a network. nginx tells nothing like it.
+const EDGE_HEADERS: [&str; 2] = ["x-envoy-external-address", "x-envoy-internal"];
+
+/// What is merged into the connection manager: all that makes it as transparent as nginx's proxy, but for what a
+/// merge cannot change (`use_remote_address`, `normalize_path`). `port` is the one that clients connect to in plain
+/// text.
+///
+/// # Errors
+///
+/// [`ToJsonError`], which no message is known to cause.
+pub fn connection_manager_patch(port: u16) -> Result<serde_json::Value, ToJsonError> {
+    use hcm::http_connection_manager as manager;
+
+    // One for all listeners: which of them have TLS, only Envoy knows.
+    let connection = format!(
+        "%DOWNSTREAM_TLS_VERSION% {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% %REQUESTED_SERVER_NAME%"
+    );
+    json(&pack_any(hcm::HttpConnectionManager {
+        common_http_protocol_options: Some(core::HttpProtocolOptions {
+            idle_timeout: seconds(75),
+            max_headers_count: number(1000),
+            ..core::HttpProtocolOptions::default()
+        }),
+        http_protocol_options: Some(core::Http1ProtocolOptions {
+            accept_http_10: true,
+            default_host_for_http_10: "_".to_owned(),
+            enable_trailers: true,
+            ignore_http_11_upgrade: vec![upgrades::ignored()],
+            ..core::Http1ProtocolOptions::default()
+        }),
+        max_request_headers_kb: number(128),
+        stream_idle_timeout: seconds(60),
+        request_headers_timeout: seconds(60),
+        skip_xff_append: true,
+        preserve_external_request_id: true,
+        server_header_transformation: manager::ServerHeaderTransformation::PassThrough.into(),
+        // The gateway allows WebSockets by itself, and none may be named twice.
+        upgrade_configs: upgrades::allowed()
+            .into_iter()
+            .filter(|upgrade| upgrade.upgrade_type != "websocket")
+            .collect(),
+        local_reply_config: Some(local_replies()),
+        early_header_mutation_extensions: vec![private_headers(&connection)],
+        delayed_close_timeout: duration(Duration::from_secs(1)),
+        ..hcm::HttpConnectionManager::default()
+    }))
+}
+
+/// What is merged into the router.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn router_patch() -> Result<serde_json::Value, ToJsonError> {
+    json(&pack_any(router::Router { suppress_envoy_headers: true, ..router::Router::default() }))
+}
+
+/// What is merged into a route configuration.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn route_configuration_patch(translation: &Translation) -> Result<serde_json::Value, ToJsonError> {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+    let hidden: Vec<&str> = KEPT_BACK
+        .iter()
+        .copied()
+        .filter(|name| !translation.passed_headers.contains(*name))
+        .chain(["server"])
+        .collect();
+    let removed = [CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER, CERTIFICATE_HEADER];
+    plain(&pack_any(route::RouteConfiguration {
+        internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER]),
+        request_headers_to_remove: removed.into_iter().chain(EDGE_HEADERS).map(str::to_owned).collect(),
+        response_headers_to_remove: names(&hidden),
+        ..route::RouteConfiguration::default()
+    }))
+}
+
+/// The virtual host that takes every request: a route for each route profile, each of which takes the cluster from
+/// the private header.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn virtual_host(translation: &Translation) -> Result<serde_json::Value, ToJsonError> {
+    plain(&pack_any(route::VirtualHost {
+        name: FILTER.to_owned(),
+        domains: vec!["*".to_owned()],
+        matcher: Some(by_profile(&translation.default_profile, &translation.route_profiles, false)),
+        ..route::VirtualHost::default()
+    }))
+}
+
+/// With the type in it, as an `Any` has it.
+fn json(message: &Any) -> Result<serde_json::Value, ToJsonError> {
+    let mut value = plain(message)?;
+    if let Some(fields) = value.as_object_mut() {
+        fields.insert("@type".to_owned(), message.type_url.clone().into());
+    }
+    Ok(value)
+}
+
+fn plain(message: &Any) -> Result<serde_json::Value, ToJsonError> {
+    to_json(&message.type_url, &message.value)
+}

@@ -1,0 +1,65 @@
+//! The EnvoyFilter: what no other object of Istio can say.
+//!
+//! istiod merges as protocol buffers do: lists grow, and neither `false` nor zero replaces anything. So the virtual
+//! hosts that istiod makes are taken away and ours put in their place, and settings that are on stay on.
+
+use ingress_wasm_translate::output::Translation;
+use serde_json::{Value, json};
+
+use super::{IstioError, Settings};
+use crate::envoy::{connection_manager_patch, route_configuration_patch, router_patch, virtual_host};
+
+const MANAGER: &str = "envoy.filters.network.http_connection_manager";
+const ROUTER: &str = "envoy.filters.http.router";
+
+/// The patches of the gateway.
+pub(super) fn envoy_filter(translation: &Translation, settings: &Settings) -> Result<Value, IstioError> {
+    let manager = connection_manager_patch(settings.http_port)?;
+    let host = virtual_host(translation)?;
+    let routes = route_configuration_patch(translation)?;
+    let mut patches = vec![
+        patch(
+            settings,
+            "NETWORK_FILTER",
+            json!({"listener": {"filterChain": {"filter": {"name": MANAGER}}}}),
+            "MERGE",
+            Some(json!({"name": MANAGER, "typed_config": manager})),
+        ),
+        patch(
+            settings,
+            "HTTP_FILTER",
+            json!({"listener": {"filterChain": {"filter": {"name": MANAGER, "subFilter": {"name": ROUTER}}}}}),
+            "MERGE",
+            Some(json!({"name": ROUTER, "typed_config": router_patch()?})),
+        ),
+    ];
+    for port in [settings.http_port, settings.https_port] {
+        let at = json!({"routeConfiguration": {"portNumber": port}});
+        patches.push(patch(settings, "ROUTE_CONFIGURATION", at.clone(), "MERGE", Some(routes.clone())));
+        patches.push(patch(settings, "VIRTUAL_HOST", at.clone(), "REMOVE", None));
+        patches.push(patch(settings, "VIRTUAL_HOST", at, "ADD", Some(host.clone())));
+    }
+    let spec = json!({
+        "workloadSelector": {"labels": settings.selector},
+        "configPatches": patches,
+    });
+    Ok(settings.object("networking.istio.io/v1alpha3", "EnvoyFilter", "", spec))
+}
+
+fn patch(
+    settings: &Settings,
+    apply_to: &str,
+    mut matches: Value,
+    operation: &str,
+    value: Option<Value>,
+) -> Value {
+    matches["context"] = "GATEWAY".into();
+    if let Some(version) = &settings.proxy_version {
+        matches["proxy"] = json!({"proxyVersion": version});
+    }
+    let mut patch = json!({"operation": operation});
+    if let Some(value) = value {
+        patch["value"] = value;
+    }
+    json!({"applyTo": apply_to, "match": matches, "patch": patch})
+}

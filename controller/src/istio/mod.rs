@@ -1,0 +1,159 @@
+//! Objects of Istio, made from a translation: what `controller/src/envoy` is to an Envoy of our own, this is to the
+//! gateway of a mesh.
+//!
+//! Deliberately knows nothing of how the objects reach an API server, of Ingresses, and of how a request is matched.
+
+mod clusters;
+mod destinations;
+mod envoy_filter;
+mod gateway;
+mod plugin;
+mod rename;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use ingress_wasm_translate::diagnostic::Diagnostic;
+use ingress_wasm_translate::objects::{Kind, ObjectName, ObjectRef, Snapshot};
+use ingress_wasm_translate::output::Translation;
+use serde_json::{Value, json};
+
+use crate::envoy::ToJsonError;
+
+pub use plugin::{Api, FailStrategy, Module, Phase, PullPolicy};
+
+/// What is said of the gateway on the command line.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The namespace of the gateway's pods; all objects go there.
+    pub namespace: String,
+    /// The name of the objects, and the beginning of it where there are several of a kind. Without dots.
+    pub name: String,
+    /// Labels of the gateway's pods.
+    pub selector: BTreeMap<String, String>,
+    /// The port of the gateway's Service for plain HTTP.
+    pub http_port: u16,
+    /// The port of the gateway's Service for TLS.
+    pub https_port: u16,
+    /// The control plane that is to take the objects (label `istio.io/rev`); none: all.
+    pub revision: Option<String>,
+    /// An expression for the versions of proxies that get the patches; none: all.
+    pub proxy_version: Option<String>,
+    /// The object that loads the filter.
+    pub api: Api,
+    /// The module.
+    pub module: Module,
+    /// Where the filter stands among others.
+    pub phase: Phase,
+    /// Its place among those of the same phase: higher ones come first.
+    pub priority: Option<i32>,
+    /// What happens when the filter cannot run.
+    pub fail_strategy: FailStrategy,
+    /// Write VirtualServices that name all destinations, for an istiod that tells a gateway of no others
+    /// (`PILOT_FILTER_GATEWAY_CLUSTER_CONFIG`).
+    pub virtual_services: bool,
+}
+
+/// The objects, and what there is to say of them.
+#[derive(Debug)]
+pub struct Objects {
+    /// In the order in which they should be applied.
+    pub objects: Vec<Value>,
+    /// What their author should know, besides what the translation says.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why there are no objects.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs, reason = "each names what failed; the sources say how")]
+pub enum IstioError {
+    #[error("no JSON form: {0}")]
+    Envoy(#[from] ToJsonError),
+    #[error("no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error(
+        "the plugin configuration comes to {size} bytes, compressed: an API server takes no object of more than \
+         {limit}. Divide the Ingresses among several gateways, by --ingress-class, each with a --istio-name of its own"
+    )]
+    TooLarge { size: usize, limit: usize },
+}
+
+/// Largest object that is written, in bytes of JSON. etcd takes requests of 1.5 MiB unless told otherwise.
+const OBJECT_LIMIT: usize = 1_200_000;
+
+/// Makes the objects. The translation is one for a mesh (`Options::mesh`).
+///
+/// # Errors
+///
+/// [`IstioError`]
+pub fn objects(
+    translation: &Translation,
+    snapshot: &Snapshot,
+    settings: &Settings,
+) -> Result<Objects, IstioError> {
+    let mut diagnostics = Vec::new();
+    let clusters = clusters::Clusters::new(translation, snapshot);
+    let config = rename::rename(&translation.config, &clusters);
+    let mut objects = destinations::service_entries(&clusters, settings);
+    objects.extend(destinations::destination_rules(&clusters, settings, &mut diagnostics));
+    objects.extend(gateway::gateways(translation, settings, &mut diagnostics));
+    objects.extend(gateway::virtual_services(translation, &clusters, settings));
+    objects.push(envoy_filter::envoy_filter(translation, settings)?);
+    objects.push(plugin::plugin(&config, settings)?);
+    for object in &objects {
+        let size = object.to_string().len();
+        if size > OBJECT_LIMIT {
+            return Err(IstioError::TooLarge { size, limit: OBJECT_LIMIT });
+        }
+    }
+    diagnostics.sort();
+    diagnostics.dedup();
+    Ok(Objects { objects, diagnostics })
+}
+
+impl Settings {
+    /// An object of ours with this `spec`; `suffix` goes behind the name.
+    fn object(&self, api_version: &str, kind: &str, suffix: &str, spec: Value) -> Value {
+        let name = if suffix.is_empty() { self.name.clone() } else { format!("{}-{suffix}", self.name) };
+        let mut labels = BTreeMap::from([
+            ("app.kubernetes.io/managed-by", "ingress-wasm"),
+            ("app.kubernetes.io/instance", &self.name),
+        ]);
+        labels.extend(self.revision.as_deref().map(|revision| ("istio.io/rev", revision)));
+        json!({
+            "apiVersion": api_version,
+            "kind": kind,
+            "metadata": {"name": name, "namespace": self.namespace, "labels": labels},
+            "spec": spec,
+        })
+    }
+
+    /// The `credentialName` of a Secret. One of another namespace has to be copied to that of the gateway, which
+    /// reads no others.
+    fn credential(&self, secret: &ObjectName, diagnostics: &mut Vec<Diagnostic>) -> String {
+        if secret.namespace == self.namespace {
+            return secret.name.clone();
+        }
+        // No namespace has a dot, so no two Secrets come to the same name.
+        let name = format!("{}.{}", secret.namespace, secret.name);
+        let diagnostic = Diagnostic::warning(
+            "istio-credential-namespace",
+            format!(
+                "a gateway reads Secrets of its own namespace only: until there is a copy, TLS that needs this one fails"
+            ),
+        )
+        .object(ObjectRef { kind: Kind::Secret, name: secret.clone() }, None)
+        .remedy(format!("copy it to {}/{name}, and each new version of it", self.namespace));
+        diagnostics.push(diagnostic);
+        name
+    }
+}
+
+/// A name for a text: short, and fit for the name of an object. FNV-1a.
+fn short_hash(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
+}
