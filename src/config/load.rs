@@ -190,7 +190,10 @@ mod tests {
             assert_eq!(from_slice(form.as_bytes()).as_ref(), Ok(&expected), "{form}");
         }
         let refused = [
-            (format!(r#"{{"version":1,"compressed":"{}"}}"#, pack("{\"version\":2}")), "version 2 is not understood"),
+            (
+                format!(r#"{{"version":1,"compressed":"{}"}}"#, pack("{\"version\":2}")),
+                "version 2 is not understood",
+            ),
             (format!(r#"{{"version":2,"compressed":"{}"}}"#, pack(plain)), "version 2 is not understood"),
             (format!(r#"{{"version":1,"compressed":"{}"}}"#, pack("{}")), "missing field `version`"),
             (r#"{"version":1,"compressed":"?"}"#.to_owned(), "at compressed: not base64"),

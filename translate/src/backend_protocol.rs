@@ -156,11 +156,7 @@ impl Protocols {
     }
 
     /// Leads rules to clusters that are spoken to as their Ingress says, and makes those.
-    pub fn apply(
-        &self,
-        config: &mut PluginConfig,
-        clusters: &mut BTreeMap<String, Cluster>,
-    ) -> Transports {
+    pub fn apply(&self, config: &mut PluginConfig, clusters: &mut BTreeMap<String, Cluster>) -> Transports {
         let mut transports = Transports::new();
         let PluginConfig { hosts, policies, balancing, .. } = config;
         for host in hosts {

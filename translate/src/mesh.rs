@@ -19,12 +19,7 @@ struct Gap {
     remedy: &'static str,
 }
 
-const fn gap(
-    name: &'static str,
-    severity: Severity,
-    consequence: &'static str,
-    remedy: &'static str,
-) -> Gap {
+const fn gap(name: &'static str, severity: Severity, consequence: &'static str, remedy: &'static str) -> Gap {
     Gap { name, severity, consequence, remedy }
 }
 
@@ -56,7 +51,12 @@ const ANNOTATIONS: &[Gap] = &[
         "backends get the private header x-ingress-wasm-hash, which Envoy chooses the endpoint by",
         "",
     ),
-    gap("affinity", Note, "backends get the private header x-ingress-wasm-hash, which Envoy chooses the endpoint by", ""),
+    gap(
+        "affinity",
+        Note,
+        "backends get the private header x-ingress-wasm-hash, which Envoy chooses the endpoint by",
+        "",
+    ),
     gap(
         "service-upstream",
         Warning,
@@ -106,7 +106,12 @@ const OPTIONS: &[(bool, Gap)] = &[
     ),
     (
         false,
-        gap("use-http2", Warning, "HTTP/2 is offered to clients: a Gateway cannot leave it away", "leave it away"),
+        gap(
+            "use-http2",
+            Warning,
+            "HTTP/2 is offered to clients: a Gateway cannot leave it away",
+            "leave it away",
+        ),
     ),
 ];
 
@@ -146,9 +151,13 @@ pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report)
             "istio-path-normalization",
             "a gateway resolves `.` and `..` in paths before anything else, so backends get them resolved",
         )
-        .remedy("set `meshConfig.pathNormalization.normalization: NONE` where backends need paths as they came"),
+        .remedy(
+            "set `meshConfig.pathNormalization.normalization: NONE` where backends need paths as they came",
+        ),
     );
-    let Some(map) = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)) else { return };
+    let Some(map) = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)) else {
+        return;
+    };
     for (asks, gap) in OPTIONS {
         let Some(text) = map.data.get(gap.name) else { continue };
         if parse_bool(text) == Some(*asks) {
@@ -161,7 +170,9 @@ pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report)
 
 /// Closes hosts whose clients have to show certificates, which nobody asks them for.
 pub fn close(hosts: &mut [Host]) {
-    for ClientCertificate { verify, .. } in hosts.iter_mut().filter_map(|host| host.client_certificate.as_mut()) {
+    for ClientCertificate { verify, .. } in
+        hosts.iter_mut().filter_map(|host| host.client_certificate.as_mut())
+    {
         if *verify != VerifyClient::Off {
             *verify = VerifyClient::Refuse;
         }

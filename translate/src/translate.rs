@@ -89,8 +89,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
             None => protocols.read(snapshot, ingress, annotations, &mut report),
             Some(_) => Ok(()),
         };
-        let unserved =
-            if options.mesh { mesh::check(ingress, annotations, &mut report) } else { None };
+        let unserved = if options.mesh { mesh::check(ingress, annotations, &mut report) } else { None };
         let stand_in = error_pages::stand_in(ingress, annotations, &mut backends, &mut report);
         let mirror = match options.mesh {
             false => mirror::read(ingress, annotations, &mut backends, &mut report),

@@ -111,7 +111,11 @@ fn label(text: &str) -> Result<String, String> {
         && text.bytes().all(inner)
         && !text.starts_with('-')
         && !text.ends_with('-');
-    if fits { Ok(text.to_owned()) } else { Err("use lower-case letters, digits and `-`, at most 63".to_owned()) }
+    if fits {
+        Ok(text.to_owned())
+    } else {
+        Err("use lower-case letters, digits and `-`, at most 63".to_owned())
+    }
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
@@ -147,7 +151,8 @@ mod tests {
 
     #[test]
     fn names_without_dots() {
-        for (text, fits) in [("ingress-wasm", true), ("a.b", false), ("A", false), ("-a", false), ("", false)] {
+        for (text, fits) in [("ingress-wasm", true), ("a.b", false), ("A", false), ("-a", false), ("", false)]
+        {
             assert_eq!(label(text).is_ok(), fits, "{text}");
         }
     }

@@ -134,10 +134,8 @@ impl Clusters {
         if let Some(destination) = self.destinations.get(name) {
             return destination.cluster();
         }
-        let (host, port) = name
-            .split_once("://")
-            .and_then(|(_, rest)| rest.rsplit_once(':'))
-            .unwrap_or((name, "80"));
+        let (host, port) =
+            name.split_once("://").and_then(|(_, rest)| rest.rsplit_once(':')).unwrap_or((name, "80"));
         format!("outbound|{port}||{host}")
     }
 }
@@ -167,7 +165,11 @@ fn outside(name: &str, port: u16) -> (String, u16, Option<External>) {
     let bare = name.strip_suffix('.').unwrap_or(name);
     if bare.parse::<IpAddr>().is_ok() {
         let label = bare.replace(['.', ':'], "-");
-        return (format!("address-{label}.ingress-wasm.internal"), port, Some(External::Address(bare.to_owned())));
+        return (
+            format!("address-{label}.ingress-wasm.internal"),
+            port,
+            Some(External::Address(bare.to_owned())),
+        );
     }
     let short = bare.strip_suffix(".cluster.local").unwrap_or(bare);
     if short.ends_with(".svc") {

@@ -15,7 +15,8 @@ const API: &str = "networking.istio.io/v1";
 
 /// One for each host outside of the mesh.
 pub(super) fn service_entries(clusters: &Clusters, settings: &Settings) -> Vec<Value> {
-    let outside = clusters.hosts.iter().filter_map(|(name, host)| Some((name, host, host.external.as_ref()?)));
+    let outside =
+        clusters.hosts.iter().filter_map(|(name, host)| Some((name, host, host.external.as_ref()?)));
     outside
         .map(|(name, host, external)| {
             let ports: Vec<Value> = host

@@ -176,7 +176,12 @@ pub(super) fn virtual_services(
                 })
                 .collect();
             let spec = json!({"hosts": ["*"], "gateways": [gateway], "exportTo": ["."], "http": http});
-            found.push(settings.object(API, "VirtualService", &format!("destinations{}", dashed(index)), spec));
+            found.push(settings.object(
+                API,
+                "VirtualService",
+                &format!("destinations{}", dashed(index)),
+                spec,
+            ));
         }
     }
     found

@@ -139,9 +139,7 @@ impl Settings {
         let name = format!("{}.{}", secret.namespace, secret.name);
         let diagnostic = Diagnostic::warning(
             "istio-credential-namespace",
-            format!(
-                "a gateway reads Secrets of its own namespace only: until there is a copy, TLS that needs this one fails"
-            ),
+            "a gateway reads Secrets of its own namespace only: until there is a copy, TLS that needs this one fails",
         )
         .object(ObjectRef { kind: Kind::Secret, name: secret.clone() }, None)
         .remedy(format!("copy it to {}/{name}, and each new version of it", self.namespace));
@@ -152,8 +150,8 @@ impl Settings {
 
 /// A name for a text: short, and fit for the name of an object. FNV-1a.
 fn short_hash(text: &str) -> String {
-    let hash = text
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
     format!("{:08x}", (hash >> 32) ^ (hash & 0xffff_ffff))
 }

@@ -99,12 +99,12 @@ fn clusters_have_the_names_that_istiod_gives_them() {
         ),
     ];
     for (backend, annotation, expected) in cases {
-        let annotation =
-            if annotation.is_empty() { String::new() } else { format!("{prefix}/{annotation}") };
+        let annotation = if annotation.is_empty() { String::new() } else { format!("{prefix}/{annotation}") };
         let found = made(&format!("{SERVICES}{}", ingress("a", backend, &annotation)), &settings());
         let found = found.expect("objects");
         let config = of_kind(&found, "WasmPlugin")[0]["spec"]["pluginConfig"].clone();
-        let host = config["hosts"].as_array().unwrap().iter().find(|host| host["name"] == "a.example").unwrap();
+        let host =
+            config["hosts"].as_array().unwrap().iter().find(|host| host["name"] == "a.example").unwrap();
         assert_eq!(host["rules"][0]["action"]["forward"]["cluster"], expected, "{backend} {annotation}");
         // A subset has to be made by a DestinationRule, whose host is that of the cluster.
         let mut parts = expected.split('|').skip(2);
@@ -112,7 +112,11 @@ fn clusters_have_the_names_that_istiod_gives_them() {
         let rules = of_kind(&found, "DestinationRule");
         let makes = |rule: &&Value| {
             rule["spec"]["host"] == host
-                && rule["spec"]["subsets"].as_array().into_iter().flatten().any(|found| found["name"] == subset)
+                && rule["spec"]["subsets"]
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|found| found["name"] == subset)
         };
         assert!(subset.is_empty() || rules.iter().any(makes), "{expected}: {rules:?}");
     }
@@ -129,7 +133,9 @@ fn hosts_outside_of_the_mesh_are_made_known_to_the_gateway_alone() {
     let found = made(&manifests, &settings()).expect("objects");
     let entries: Vec<String> = of_kind(&found, "ServiceEntry")
         .iter()
-        .map(|entry| format!("{} {} {}", entry["spec"]["hosts"], entry["spec"]["ports"], entry["spec"]["exportTo"]))
+        .map(|entry| {
+            format!("{} {} {}", entry["spec"]["hosts"], entry["spec"]["ports"], entry["spec"]["exportTo"])
+        })
         .collect();
     assert_eq!(
         entries,
