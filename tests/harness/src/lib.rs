@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod apiserver;
 pub mod case;
 pub mod client;
 pub mod decide_engine;
