@@ -1,8 +1,10 @@
 //! Which Ingresses are ours: by class, as ingress-nginx chooses them (`store.go`, `GetIngressClass`).
 
 use crate::diagnostic::Diagnostic;
-use crate::objects::{Ingress, IngressApi, ObjectName, Snapshot};
+use crate::objects::{Ingress, IngressApi, Kind, ObjectName, ObjectRef, Snapshot};
 use crate::output::Options;
+use crate::references::names_config_map;
+use crate::report::Report;
 
 /// The annotation of the time before `spec.ingressClassName`.
 pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -36,6 +38,34 @@ pub fn claim(ingress: &Ingress, snapshot: &Snapshot, options: &Options) -> Claim
         };
     }
     without_class(ingress, snapshot, options)
+}
+
+/// Reports parameters of IngressClasses of ours that nothing is read from.
+pub fn check_parameters(snapshot: &Snapshot, options: &Options, report: &mut Report) {
+    for class in snapshot.classes.values() {
+        let Some(parameters) = &class.parameters else { continue };
+        let ours = options.controller_classes.contains(&class.controller);
+        let read = names_config_map(parameters) && options.config_map.as_ref() == Some(&parameters.name);
+        if !ours || read {
+            continue;
+        }
+        let consequence = if names_config_map(parameters) {
+            "the parameters are not read: there is one ConfigMap with global options, and it is another"
+        } else {
+            "the parameters are not read: only a ConfigMap in a namespace can hold them"
+        };
+        let remedy = match &options.config_map {
+            Some(map) => format!("put the options into the ConfigMap {map}"),
+            None => "name a ConfigMap: kind, name, scope Namespace and namespace".to_owned(),
+        };
+        let reference = ObjectRef { kind: Kind::IngressClass, name: class.metadata.name.clone() };
+        report.add(
+            Diagnostic::warning("class-parameters-unread", consequence)
+                .object(reference, class.metadata.source.clone())
+                .field("spec.parameters", &format!("{} {}", parameters.kind, parameters.name))
+                .remedy(remedy),
+        );
+    }
 }
 
 fn by_class(ingress: &Ingress, class: &str, snapshot: &Snapshot, options: &Options) -> Claim {

@@ -225,6 +225,19 @@ pub struct IngressClass {
     pub metadata: Metadata,
     /// `spec.controller`.
     pub controller: String,
+    /// `spec.parameters`.
+    pub parameters: Option<ClassParameters>,
+}
+
+/// An object with settings for the controller, as an IngressClass names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClassParameters {
+    /// The API group; empty for the core group.
+    pub api_group: String,
+    /// The kind.
+    pub kind: String,
+    /// Its name; without a namespace where it is said to be of the cluster.
+    pub name: ObjectName,
 }
 
 /// A Service.

@@ -4,10 +4,13 @@
 //! the translation says so.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::annotations::{AnnotationSet, GlobalSettings, Value, ValueGrammar};
 use crate::class::{Claim, claim};
-use crate::objects::{ConfigMap, Ingress, Kind, ObjectName, ObjectRef, Snapshot};
+use crate::objects::{
+    ClassParameters, ConfigMap, Ingress, IngressClass, Kind, ObjectName, ObjectRef, Snapshot,
+};
 use crate::output::Options;
 
 /// What the command line names.
@@ -50,6 +53,25 @@ pub fn of_ingress(ingress: &Ingress) -> BTreeSet<ObjectRef> {
     all
 }
 
+/// The ConfigMap with the global options that an IngressClass of ours names as its parameters: that of the class
+/// `--ingress-class`, else of the first by name. What the command line names counts before it.
+pub fn config_map_of_classes(classes: &Snapshot, options: &Options) -> Option<ObjectName> {
+    let ours = |class: &&Arc<IngressClass>| options.controller_classes.contains(&class.controller);
+    let map = |class: &Arc<IngressClass>| {
+        let parameters = class.parameters.as_ref()?;
+        names_config_map(parameters).then(|| parameters.name.clone())
+    };
+    let main = classes.classes.get(&ObjectName::new("", options.ingress_class.clone()));
+    let main = main.filter(ours).and_then(map);
+    main.or_else(|| classes.classes.values().filter(ours).find_map(map))
+}
+
+/// Whether the parameters of a class are a ConfigMap.
+pub(crate) fn names_config_map(parameters: &ClassParameters) -> bool {
+    let ClassParameters { api_group, kind, name } = parameters;
+    api_group.is_empty() && kind == "ConfigMap" && !name.namespace.is_empty()
+}
+
 /// Whether an Ingress is served, as far as the classes of the snapshot say.
 pub fn is_ours(ingress: &Ingress, classes: &Snapshot, options: &Options) -> bool {
     matches!(claim(ingress, classes, options), Claim::Ours)
@@ -57,8 +79,6 @@ pub fn is_ours(ingress: &Ingress, classes: &Snapshot, options: &Options) -> bool
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::manifest::{merge_into, read};
 

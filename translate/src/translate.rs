@@ -9,7 +9,7 @@ use crate::backend_protocol::Protocols;
 use crate::backends::Backends;
 use crate::canaries::divide;
 use crate::certificates::{certificates, default_certificate};
-use crate::class::{Claim, claim};
+use crate::class::{Claim, check_parameters, claim};
 use crate::client_certificates;
 use crate::connections;
 use crate::error_pages;
@@ -35,6 +35,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let mut policies = Policies::default();
     let mut hosts = Hosts::default();
     let mut protocols = Protocols::new(snapshot, options);
+    check_parameters(snapshot, options, &mut report);
     let served = served(snapshot, options, &mut report);
     let map = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)).map(AsRef::as_ref);
     let mut snippets = Snippets::read(

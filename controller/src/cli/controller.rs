@@ -281,7 +281,6 @@ impl ControllerArgs {
                 more_namespaces,
                 namespace_selector: self.watch_namespace_selector.clone(),
                 prefix: AnnotationsPrefix::new(&self.annotations_prefix),
-                config_map: self.configmap.clone(),
             },
             options: Options {
                 ingress_class: self.ingress_class.clone(),

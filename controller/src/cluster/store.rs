@@ -30,6 +30,8 @@ pub struct Changed {
 #[derive(Debug)]
 pub struct Store {
     options: Options,
+    /// The ConfigMap that the command line names; else one that a class of ours names holds the options.
+    config_map: Option<ObjectName>,
     prefix: AnnotationsPrefix,
     catalog: Catalog,
     /// Every Ingress, those of namespaces that are not chosen included.
@@ -42,6 +44,8 @@ pub struct Store {
     named: BTreeMap<ObjectRef, usize>,
     /// What the ConfigMap with the options names.
     named_by_options: BTreeSet<ObjectRef>,
+    /// The ConfigMaps that are named.
+    maps: BTreeMap<ObjectName, Arc<ConfigMap>>,
     /// Wanted objects of which it is not known yet whether they exist.
     unanswered: BTreeSet<ObjectRef>,
     identities: Arc<BTreeMap<ObjectName, Arc<Identity>>>,
@@ -69,6 +73,7 @@ impl Store {
     /// Nothing yet. With `by_selector`, no namespace is chosen before it is told.
     pub fn new(options: Options, prefix: AnnotationsPrefix, by_selector: bool) -> Store {
         let mut store = Store {
+            config_map: options.config_map.clone(),
             prefix,
             catalog: Catalog::default(),
             ingresses: BTreeMap::new(),
@@ -76,6 +81,7 @@ impl Store {
             classes: Snapshot::default(),
             named: BTreeMap::new(),
             named_by_options: BTreeSet::new(),
+            maps: BTreeMap::new(),
             unanswered: BTreeSet::new(),
             identities: Arc::default(),
             untried: BTreeSet::new(),
@@ -121,9 +127,9 @@ impl Store {
 
     /// The Secrets and ConfigMaps that are wanted.
     pub fn wanted(&self) -> Wanted {
-        let mut wanted = Wanted::new();
+        let mut wanted = Wanted { must: self.options.config_map.clone(), ..Wanted::default() };
         for reference in self.named.keys() {
-            wanted.entry(reference.kind).or_default().insert(reference.name.clone());
+            wanted.names.entry(reference.kind).or_default().insert(reference.name.clone());
         }
         wanted
     }
@@ -280,12 +286,16 @@ impl Store {
     fn object(&mut self, reference: &ObjectRef, loaded: Loaded) {
         match reference.kind {
             Kind::IngressClass => self.class(&reference.name, &loaded),
-            Kind::ConfigMap if self.options.config_map.as_ref() == Some(&reference.name) => {
+            Kind::ConfigMap => {
                 let map = loaded.objects.iter().find_map(|object| match object {
                     Object::ConfigMap(map) => Some(Arc::clone(map)),
                     _ => None,
                 });
-                self.options_say(map.as_deref());
+                // One that does not decode leaves the one before, as in the catalog.
+                if let Some(map) = map {
+                    self.maps.insert(reference.name.clone(), map);
+                }
+                self.options_say();
             }
             _ => {}
         }
@@ -297,9 +307,7 @@ impl Store {
             Kind::IngressClass if self.classes.classes.remove(&reference.name).is_some() => {
                 self.claim_all();
             }
-            Kind::ConfigMap if self.options.config_map.as_ref() == Some(&reference.name) => {
-                self.options_say(None);
-            }
+            Kind::ConfigMap if self.maps.remove(&reference.name).is_some() => self.options_say(),
             _ => {}
         }
         self.changed.objects |= self.catalog.take(&place(reference));
@@ -316,14 +324,26 @@ impl Store {
         }
     }
 
-    /// A class came, changed or went: any Ingress may belong to another now.
+    /// A class came, changed or went: any Ingress may belong to another now, and the options be elsewhere.
     fn claim_all(&mut self) {
+        let map = self.config_map.clone();
+        let map = map.or_else(|| references::config_map_of_classes(&self.classes, &self.options));
+        if map != self.options.config_map {
+            let reference = |name: ObjectName| ObjectRef { kind: Kind::ConfigMap, name };
+            let before = std::mem::replace(&mut self.options.config_map, map.clone());
+            map.into_iter().for_each(|name| self.name(&reference(name)));
+            before.into_iter().for_each(|name| self.unname(&reference(name)));
+            self.options_say();
+            self.changed.wanted = true;
+        }
         let all: Vec<ObjectName> = self.ingresses.keys().cloned().collect();
         all.iter().for_each(|name| self.claim(name));
     }
 
-    fn options_say(&mut self, map: Option<&ConfigMap>) {
-        let names = map.map(references::of_config_map).unwrap_or_default();
+    /// The ConfigMap with the options may name others than before.
+    fn options_say(&mut self) {
+        let map = self.options.config_map.as_ref().and_then(|name| self.maps.get(name));
+        let names = map.map(|map| references::of_config_map(map)).unwrap_or_default();
         let before = std::mem::replace(&mut self.named_by_options, names.clone());
         names.iter().for_each(|reference| self.name(reference));
         before.iter().for_each(|reference| self.unname(reference));

@@ -57,7 +57,8 @@ fn class(name: &str, controller: &str) -> News {
 
 fn wanted(store: &Store) -> String {
     let all = store.wanted();
-    let text = all.iter().flat_map(|(kind, names)| names.iter().map(move |name| format!("{kind} {name}")));
+    let text =
+        all.names.iter().flat_map(|(kind, names)| names.iter().map(move |name| format!("{kind} {name}")));
     text.collect::<Vec<_>>().join(", ")
 }
 
@@ -204,4 +205,31 @@ fn another_prefix_is_shown_in_what_is_said() {
             .any(|diagnostic| diagnostic.field == "metadata.annotations[\"edge.example/ssl-redirect\"]"),
         "{said:?}"
     );
+}
+
+#[test]
+fn a_class_may_name_the_config_map() {
+    let class = |map: Option<&str>| {
+        let parameters = map
+            .map(|name| json!({"kind": "ConfigMap", "name": name, "namespace": "sys", "scope": "Namespace"}));
+        let spec = json!({"controller": "k8s.io/ingress-nginx", "parameters": parameters});
+        there(Kind::IngressClass, json!({"metadata": {"name": "nginx"}, "spec": spec}))
+    };
+    let map = |name: &str| {
+        let data = json!({"add-headers": "sys/headers"});
+        there(Kind::ConfigMap, json!({"metadata": {"name": name, "namespace": "sys"}, "data": data}))
+    };
+    let mut store = store(Options { config_map: None, ..Options::default() }, false);
+    store.take(class(Some("one")));
+    store.take(map("one"));
+    assert_eq!(wanted(&store), "ConfigMap sys/headers, ConfigMap sys/one");
+    assert_eq!(store.wanted().must, Some(ObjectName::new("sys", "one")));
+    store.take(class(Some("two")));
+    assert_eq!(wanted(&store), "ConfigMap sys/two");
+    store.take(class(None));
+    assert_eq!((wanted(&store), store.wanted().must), (String::new(), None));
+
+    let mut store = self::store(options(), false);
+    store.take(class(Some("one")));
+    assert_eq!(wanted(&store), "ConfigMap sys/conf", "the command line counts");
 }

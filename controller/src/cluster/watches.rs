@@ -2,7 +2,8 @@
 //!
 //! Secrets and ConfigMaps are watched by their metadata only, which holds no data. A change wakes up those who
 //! want one of that name, and it is fetched by name. So what nothing refers to is neither transferred nor kept,
-//! and where an account may only `get` some Secrets by name, those are looked at every minute.
+//! and where an account may only `get` some Secrets by name, or one is named in a namespace that is not watched, those
+//! are looked at every minute.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -87,13 +88,17 @@ pub struct Scope {
     pub namespace_selector: Option<String>,
     /// What ingress-nginx's annotations begin with.
     pub prefix: AnnotationsPrefix,
-    /// The ConfigMap with the global options: what it forbids must not be forgotten, so nothing is served as
-    /// long as it may not be read.
-    pub config_map: Option<ObjectName>,
 }
 
-/// The names of wanted Secrets and ConfigMaps.
-pub type Wanted = BTreeMap<Kind, BTreeSet<ObjectName>>;
+/// Secrets and ConfigMaps that are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Their names.
+    pub names: BTreeMap<Kind, BTreeSet<ObjectName>>,
+    /// The ConfigMap with the global options: what it forbids must not be forgotten, so nothing is served as
+    /// long as it may not be read.
+    pub must: Option<ObjectName>,
+}
 
 /// The watches, and what they were begun with.
 #[derive(Debug)]
@@ -249,7 +254,8 @@ impl Starter<'_> {
             client: self.client.clone(),
             prefix: self.scope.prefix.clone(),
             tell: self.tell.clone(),
-            must: self.scope.config_map.clone().filter(|_| kind == Kind::ConfigMap),
+            must: None,
+            namespaces: namespaces.iter().cloned().collect(),
             wanted: BTreeSet::new(),
             queue: BTreeSet::new(),
             fetching: BTreeMap::new(),
@@ -268,6 +274,8 @@ struct Named {
     tell: mpsc::Sender<News>,
     /// The one that cannot be done without.
     must: Option<ObjectName>,
+    /// The namespaces that are watched; none: all.
+    namespaces: Option<BTreeSet<String>>,
     wanted: BTreeSet<ObjectName>,
     queue: BTreeSet<ObjectName>,
     /// Those on their way; true: it has changed since.
@@ -299,8 +307,9 @@ impl Named {
                     if changed.is_err() {
                         return;
                     }
-                    let wanted = all_wanted.borrow_and_update().get(&self.kind).cloned().unwrap_or_default();
-                    self.want(wanted);
+                    let all = Arc::clone(&all_wanted.borrow_and_update());
+                    self.must = all.must.clone().filter(|_| self.kind == Kind::ConfigMap);
+                    self.want(all.names.get(&self.kind).cloned().unwrap_or_default());
                     None
                 }
                 Some((watch, seen)) = seen.next() => match seen {
@@ -323,9 +332,13 @@ impl Named {
                 },
                 Some((name, found)) = fetches.next(), if !fetches.is_empty() => self.fetched(name, found),
                 _ = period.tick() => {
-                    if unwatched {
-                        self.wanted.clone().iter().for_each(|name| self.look(name));
-                    }
+                    let is_watched = |name: &&ObjectName| {
+                        !unwatched
+                            && self.namespaces.as_ref().is_none_or(|all| all.contains(&name.namespace))
+                    };
+                    let others: Vec<ObjectName> =
+                        self.wanted.iter().filter(|name| !is_watched(name)).cloned().collect();
+                    others.iter().for_each(|name| self.look(name));
                     None
                 }
             };

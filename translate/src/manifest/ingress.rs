@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::objects::{
-    Ingress, IngressApi, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls, Metadata,
-    PathType, PortRef,
+    ClassParameters, Ingress, IngressApi, IngressBackend, IngressClass, IngressPath, IngressRule, IngressTls,
+    Metadata, ObjectName, PathType, PortRef,
 };
 
 use super::fields::{At, Faults, Unknown, near_miss};
@@ -355,7 +355,7 @@ fn tls(at: &At<'_>, faults: &mut Faults<'_>) -> IngressTls {
 }
 
 pub(super) fn class(root: &At<'_>, metadata: Metadata, faults: &mut Faults<'_>) -> IngressClass {
-    let mut class = IngressClass { metadata, controller: String::new() };
+    let mut class = IngressClass { metadata, controller: String::new(), parameters: None };
     faults.check_fields(root, &["apiVersion", "kind", "metadata", "spec"], &[], Unknown::RefuseSlips);
     let Some(spec) = root.get("spec") else {
         faults.missing(root, "spec", "name the controller below `spec:`");
@@ -371,5 +371,18 @@ pub(super) fn class(root: &At<'_>, metadata: Metadata, faults: &mut Faults<'_>) 
             faults.missing(&spec, "controller", "write `controller: k8s.io/ingress-nginx` or that of another")
         }
     }
+    class.parameters = spec.get("parameters").and_then(|at| parameters(&at, faults));
     class
+}
+
+fn parameters(at: &At<'_>, faults: &mut Faults<'_>) -> Option<ClassParameters> {
+    if !faults.mapping(at) {
+        return None;
+    }
+    faults.check_fields(at, &["apiGroup", "kind", "name", "namespace", "scope"], &[], Unknown::RefuseSlips);
+    let mut text = |field| faults.text_field(at, field).unwrap_or_default();
+    let (api_group, kind, name) = (text("apiGroup"), text("kind"), text("name"));
+    // Of the cluster unless told otherwise (IngressClassParametersReference).
+    let namespace = if text("scope") == "Namespace" { text("namespace") } else { String::new() };
+    Some(ClassParameters { api_group, kind, name: ObjectName::new(namespace, name) })
 }
