@@ -10,6 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use std::{future::Future, time::Duration};
 
 use ingress_wasm_translate::diagnostic::{Diagnostic, Severity};
+use ingress_wasm_translate::objects::ObjectRef;
 use ingress_wasm_translate::output::Translation;
 use tokio::sync::{mpsc, watch};
 
@@ -60,6 +61,8 @@ struct Published {
     translation: Arc<Translation>,
     since: Instant,
     at: Instant,
+    /// Objects that have changed since Envoy accepted something.
+    changed: BTreeSet<ObjectRef>,
     outcome: Pin<Box<dyn Future<Output = Outcome> + Send>>,
 }
 
@@ -78,6 +81,8 @@ struct Site {
     said: BTreeSet<Diagnostic>,
     /// What Envoy had to say of the last configuration.
     refused: Vec<Diagnostic>,
+    /// Objects that had changed in what Envoy refused.
+    suspects: BTreeSet<ObjectRef>,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -94,6 +99,7 @@ impl Controller {
             good: None,
             said: BTreeSet::new(),
             refused: Vec::new(),
+            suspects: BTreeSet::new(),
             diagnostics: Vec::new(),
         };
         site.run().await;
@@ -224,7 +230,9 @@ impl Site {
             self.tell();
             return;
         }
-        if before.is_some_and(|before| translation.serves_like(before)) {
+        // After a refusal Envoy may hold endpoints of what it refused.
+        let settled = self.refused.is_empty();
+        if settled && before.is_some_and(|before| translation.serves_like(before)) {
             self.controller.metrics.outcome("unchanged");
             tracing::debug!(seconds, "nothing that is served has changed");
             self.tell();
@@ -250,11 +258,17 @@ impl Site {
             self.wait();
         }
         let publisher = self.controller.feed.publisher().clone();
+        let mut changed = self.controller.store.recent();
+        changed.append(&mut self.suspects);
+        if let Some(published) = &mut self.published {
+            changed.append(&mut published.changed);
+        }
         let since = self.published.as_ref().map_or(since, |published| published.since.min(since));
         self.published = Some(Published {
             translation,
             since,
             at: Instant::now(),
+            changed,
             outcome: Box::pin(async move { publisher.outcome(generation).await }),
         });
         self.tell();
@@ -282,16 +296,19 @@ impl Site {
                     .send_replace(Ok(Accepted { generation, since: published.since }));
                 self.good = Some(published.translation);
             }
-            Outcome::Rejected(rejections) => self.rejected(&published.translation, &rejections),
+            Outcome::Rejected(rejections) => self.rejected(published, &rejections),
             Outcome::Superseded | Outcome::Ended => self.controller.metrics.outcome("superseded"),
         }
         self.tell();
     }
 
-    fn rejected(&mut self, translation: &Translation, rejections: &[Rejection]) {
+    fn rejected(&mut self, published: Published, rejections: &[Rejection]) {
+        let Published { translation, changed, .. } = published;
         self.controller.metrics.outcome("rejected");
         self.controller.metrics.accepted.set(0);
-        self.refused = rejections.iter().flat_map(|rejection| culprits(rejection, translation)).collect();
+        let culprits = |rejection| culprits(rejection, &translation, &changed);
+        self.refused = rejections.iter().flat_map(culprits).collect();
+        self.suspects = changed;
         self.say();
     }
 

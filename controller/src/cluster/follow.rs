@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::{self, Debug};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use ingress_wasm_translate::objects::ObjectName;
@@ -20,6 +21,10 @@ use super::raw::name_of;
 
 /// How many objects are on their way at a time.
 const CHANNEL: usize = 256;
+
+/// A watch that holds this long after a failure works again, whether or not it had something to tell. Longer
+/// than a connection may take to be made.
+const HOLDS: Duration = Duration::from_secs(35);
 
 /// What is watched, in the words of RBAC.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,7 +70,8 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     let (seen, receiver) = mpsc::channel(CHANNEL);
-    let follower = Follower { watch, metrics, seen, known: BTreeSet::new(), listing: None, failing: None };
+    let follower =
+        Follower { watch, metrics, seen, known: BTreeSet::new(), listing: None, failing: None, failures: 0 };
     tokio::spawn(follower.run(api, config));
     receiver
 }
@@ -78,8 +84,10 @@ struct Follower<K> {
     known: BTreeSet<ObjectName>,
     /// What the list that is being read has held so far.
     listing: Option<BTreeSet<ObjectName>>,
-    /// What it fails with at present.
+    /// What it fails with at present, if that was said.
     failing: Option<String>,
+    /// How often it has failed in a row.
+    failures: u32,
 }
 
 /// Nobody listens.
@@ -94,7 +102,21 @@ where
         loop {
             let stream = watcher(api.clone(), config.clone());
             let mut stream = std::pin::pin!(stream);
-            while let Some(event) = stream.next().await {
+            loop {
+                let next = stream.next();
+                let event = if self.failures == 0 {
+                    next.await
+                } else {
+                    // The stream keeps its place where this is given up.
+                    match tokio::time::timeout(HOLDS, next).await {
+                        Ok(event) => event,
+                        Err(_) => {
+                            self.recovered();
+                            continue;
+                        }
+                    }
+                };
+                let Some(event) = event else { break };
                 let outcome = match event {
                     Ok(event) => {
                         if !matches!(event, Event::Init) {
@@ -120,8 +142,8 @@ where
     }
 
     async fn event(&mut self, event: Event<K>) -> Result<(), Closed> {
-        if !matches!(event, Event::Init) && self.failing.take().is_some() {
-            tracing::info!(watch = %self.watch, "the API server answers again");
+        if !matches!(event, Event::Init) {
+            self.recovered();
         }
         match event {
             Event::Init => {
@@ -154,6 +176,13 @@ where
         }
     }
 
+    fn recovered(&mut self) {
+        self.failures = 0;
+        if self.failing.take().is_some() {
+            tracing::info!(watch = %self.watch, "the API server answers again");
+        }
+    }
+
     async fn error(&mut self, error: &watcher::Error) -> Result<(), Closed> {
         self.metrics.watch_failed(&self.watch.resource);
         let verb = match error {
@@ -161,8 +190,11 @@ where
             _ => "watch",
         };
         let text = words(error);
-        let news = self.failing.as_ref() != Some(&text);
         let forbidden = is_status(error, 403);
+        self.failures = self.failures.saturating_add(1);
+        // One failure is nothing: the API server ends connections now and then.
+        let is_news = forbidden || is_gone(error) || self.failures > 1;
+        let news = is_news && self.failing.as_ref() != Some(&text);
         match (news, forbidden) {
             (true, true) => tracing::error!(
                 verb,
@@ -180,7 +212,9 @@ where
             }
             (false, _) => tracing::debug!(verb, watch = %self.watch, error = text, "still failing"),
         }
-        self.failing = Some(text);
+        if is_news {
+            self.failing = Some(text);
+        }
         if forbidden { self.tell(Seen::Forbidden).await } else { Ok(()) }
     }
 
@@ -236,3 +270,7 @@ fn is_status(error: &watcher::Error, code: u16) -> bool {
 fn is_gone(error: &watcher::Error) -> bool {
     is_status(error, 410)
 }
+
+#[cfg(test)]
+#[path = "follow_tests.rs"]
+mod tests;

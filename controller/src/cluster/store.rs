@@ -51,8 +51,13 @@ pub struct Store {
     identities: Arc<BTreeMap<ObjectName, Arc<Identity>>>,
     /// Ingresses of which it is not known yet whether they are good.
     untried: BTreeSet<ObjectName>,
+    /// Objects that have changed since this was last asked, or as many as [`RECENT`].
+    recent: BTreeSet<ObjectRef>,
     changed: Changed,
 }
+
+/// How many objects are remembered as changed: of more, none is more suspect than the others.
+const RECENT: usize = 64;
 
 /// An Ingress.
 #[derive(Debug)]
@@ -85,6 +90,7 @@ impl Store {
             unanswered: BTreeSet::new(),
             identities: Arc::default(),
             untried: BTreeSet::new(),
+            recent: BTreeSet::new(),
             changed: Changed { wanted: true, ..Changed::default() },
             options,
         };
@@ -123,6 +129,11 @@ impl Store {
     /// What has changed since this was last asked.
     pub fn changed(&mut self) -> Changed {
         std::mem::take(&mut self.changed)
+    }
+
+    /// The objects that have changed since this was last asked, or some of them.
+    pub fn recent(&mut self) -> BTreeSet<ObjectRef> {
+        std::mem::take(&mut self.recent)
     }
 
     /// The Secrets and ConfigMaps that are wanted.
@@ -299,7 +310,9 @@ impl Store {
             }
             _ => {}
         }
-        self.changed.objects |= self.catalog.put(place(reference), loaded);
+        if self.catalog.put(place(reference), loaded) {
+            self.note(reference);
+        }
     }
 
     fn object_gone(&mut self, reference: &ObjectRef) {
@@ -310,7 +323,16 @@ impl Store {
             Kind::ConfigMap if self.maps.remove(&reference.name).is_some() => self.options_say(),
             _ => {}
         }
-        self.changed.objects |= self.catalog.take(&place(reference));
+        if self.catalog.take(&place(reference)) {
+            self.note(reference);
+        }
+    }
+
+    fn note(&mut self, reference: &ObjectRef) {
+        self.changed.objects = true;
+        if self.recent.len() < RECENT {
+            self.recent.insert(reference.clone());
+        }
     }
 
     fn class(&mut self, name: &ObjectName, loaded: &Loaded) {
