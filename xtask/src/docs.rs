@@ -19,10 +19,11 @@ const EXAMPLES: [&str; 3] = ["bootstrap.json", "dump.yaml", "ingress_wasm.wasm"]
 
 fn pages() -> Vec<PathBuf> {
     let root = repository::root();
-    let mut pages: Vec<PathBuf> = ["README.md", "envoy/README.md", "fuzz/README.md", "istio/README.md"]
-        .iter()
-        .map(|page| root.join(page))
-        .collect();
+    let mut pages: Vec<PathBuf> =
+        ["README.md", "envoy/README.md", "envoy/kubernetes/README.md", "fuzz/README.md", "istio/README.md"]
+            .iter()
+            .map(|page| root.join(page))
+            .collect();
     for entry in fs::read_dir(root.join("docs")).expect("docs/") {
         let page = entry.expect("docs/").path();
         if page.extension().is_some_and(|extension| extension == "md") {

@@ -11,6 +11,7 @@ mod demo;
 mod docs;
 mod envoy;
 mod http;
+mod kubernetes;
 mod licences;
 mod lint;
 mod nginx;
@@ -39,6 +40,7 @@ Tasks:
   bench start   module size, and Envoy's start-up time with the filter against one that does nothing
   bench regex   what a decision costs on a host with 10 and with 1,000 expressions
   bench scale   what thousands of Ingress objects cost: translation, start, a change, memory
+  kubernetes    lint and render the Helm chart, check it and the plain manifests against Kubernetes' schemas
   size          size of the filter module by section
   envoy         print the path of the Envoy that the other tasks use
 
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         "test" => test::run(args),
         "lint" => lint::run(args),
         "bench" => bench::run(args),
+        "kubernetes" => kubernetes::run(args),
         "size" => size::run(args),
         "envoy" => envoy::run(args),
         "help" | "--help" | "-h" => {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::args::{self, Arg, Args};
 use crate::product::Listen;
 use crate::ui::{self, Style};
-use crate::{demo, envoy, nginx, process, product, repository, tools};
+use crate::{demo, envoy, kubernetes, nginx, process, product, repository, tools};
 
 const HELP: &str = "\
 Runs every test: native ones, those of the decision engine in Node and beside a real nginx, and those that
@@ -97,11 +97,12 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 8] = [
+const STEPS: [Step; 9] = [
     Step { name: "targets and tools", end_to_end: false, filtered: true, run: Run::tools },
     Step { name: "native tests", end_to_end: false, filtered: true, run: Run::native },
     Step { name: "the engine in Node", end_to_end: false, filtered: true, run: Run::web },
     Step { name: "the engine beside a real nginx", end_to_end: false, filtered: true, run: Run::nginx },
+    Step { name: "chart and manifests", end_to_end: false, filtered: false, run: Run::kubernetes },
     Step { name: "filter and product", end_to_end: true, filtered: true, run: Run::build },
     Step { name: "end to end, with Envoy", end_to_end: true, filtered: true, run: Run::end_to_end },
     Step { name: "fuzz targets compile", end_to_end: false, filtered: false, run: Run::fuzz },
@@ -157,6 +158,16 @@ impl Run {
         self.tests(
             process::cargo().args(["test", "--package", END_TO_END, "--test", "nginx"]).env("NGINX", nginx),
         )
+    }
+
+    fn kubernetes(&mut self) -> Result<Outcome> {
+        match kubernetes::python() {
+            Ok(python) => kubernetes::check(&python, false).map(|()| Outcome::default()),
+            Err(error) => {
+                ui::note(&format!("{error:#}"));
+                Ok(Outcome::skipped("Helm and the schemas of Kubernetes could not be fetched"))
+            }
+        }
     }
 
     fn build(&mut self) -> Result<Outcome> {
