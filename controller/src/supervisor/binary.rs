@@ -112,12 +112,27 @@ async fn version(path: &Path) -> Result<String, BinaryError> {
 
 /// The version in what Envoy prints: `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
 fn read_version(text: &str) -> Option<&str> {
-    let (_, version) = text.split_once("version:")?;
-    version
-        .trim()
-        .split('/')
-        .nth(1)
-        .filter(|version| version.starts_with(|first: char| first.is_ascii_digit()))
+    let (_, build) = text.split_once("version:")?;
+    number(build.trim())
+}
+
+/// The number in what Envoy calls its version: `COMMIT/1.40.0/Clean/RELEASE/BoringSSL`.
+fn number(build: &str) -> Option<&str> {
+    build.split('/').nth(1).filter(|version| version.starts_with(|first: char| first.is_ascii_digit()))
+}
+
+/// Why an Envoy that runs already will not do, from the version that it tells (`COMMIT/1.40.0/Clean/…`).
+///
+/// # Errors
+///
+/// The version, and those that are supported.
+pub fn check_running(build: &str) -> Result<(), String> {
+    let version = number(build).unwrap_or(build);
+    if is_supported(version) {
+        return Ok(());
+    }
+    let (first, last) = (SUPPORTED_MINORS.start(), SUPPORTED_MINORS.end());
+    Err(format!("Envoy is {version}; supported are 1.{first} to 1.{last}: use an image of one of these"))
 }
 
 fn is_supported(version: &str) -> bool {
@@ -143,6 +158,8 @@ mod tests {
         for (text, expected, supported) in cases {
             assert_eq!(read_version(text), expected, "{text:?}");
             assert_eq!(expected.is_some_and(is_supported), supported, "{text:?}");
+            let build = text.split_once("version: ").map_or("", |(_, build)| build.trim());
+            assert_eq!(check_running(build).is_ok(), supported, "{text:?}");
         }
     }
 

@@ -7,7 +7,7 @@ mod log_lines;
 mod process;
 mod run_dir;
 
-pub use binary::{Binary, BinaryError, SUPPORTED_MINORS, find};
+pub use binary::{Binary, BinaryError, SUPPORTED_MINORS, check_running, find};
 pub use log_lines::{Level, LogLine};
 pub use process::{Settings, State, Supervisor};
 pub use run_dir::{RunDir, RunDirError};
