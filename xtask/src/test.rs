@@ -105,7 +105,7 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     Step { name: "targets and tools", end_to_end: false, filtered: true, run: Run::tools },
     Step { name: "native tests", end_to_end: false, filtered: true, run: Run::native },
     Step { name: "the engine in Node", end_to_end: false, filtered: true, run: Run::web },
@@ -115,6 +115,7 @@ const STEPS: [Step; 11] = [
     Step { name: "end to end, with Envoy", end_to_end: true, filtered: true, run: Run::end_to_end },
     Step { name: "with the oldest Envoy", end_to_end: true, filtered: false, run: Run::oldest },
     Step { name: "OCI image layout", end_to_end: true, filtered: false, run: Run::oci },
+    Step { name: "demonstration in containers", end_to_end: true, filtered: false, run: Run::compose },
     Step { name: "fuzz targets compile", end_to_end: false, filtered: false, run: Run::fuzz },
     Step { name: "demo", end_to_end: true, filtered: false, run: Run::demo },
 ];
@@ -235,6 +236,26 @@ impl Run {
     fn oci(&mut self) -> Result<Outcome> {
         oci::write(&product::build_filter()?, &repository::root().join("target/oci"))?;
         Ok(Outcome::default())
+    }
+
+    /// The commands of the compose file, without containers.
+    fn compose(&mut self) -> Result<Outcome> {
+        let built = self.built()?;
+        let python = match kubernetes::python() {
+            Ok(python) => python,
+            Err(error) => {
+                ui::note(&format!("{error:#}"));
+                return Ok(Outcome::skipped("the Python package for YAML could not be fetched"));
+            }
+        };
+        if !process::succeeds(Command::new("curl").arg("--version")) {
+            return Ok(Outcome::skipped("needs curl"));
+        }
+        let script = repository::root().join("xtask/src/compose.py");
+        let mut check = Command::new(python);
+        check.arg(script).arg(repository::root()).arg(&built.product).arg(&built.envoy);
+        let ok = check.stdin(Stdio::null()).status().context("start Python")?.success();
+        Ok(Outcome { ok, ..Outcome::default() })
     }
 
     /// They live in a workspace of their own, and their engine is C++: compiled where that is at hand.
