@@ -8,7 +8,7 @@ use std::time::Duration;
 use ingress_wasm_translate::output::Translation;
 use tokio::sync::mpsc;
 
-use crate::envoy::ResourceBuilder;
+use crate::envoy::{BuildError, ResourceBuilder};
 use crate::ready::{NotReady, Workers};
 use crate::xds::{Generation, Outcome, Publisher, Rejection, Server, ServerError, XdsEvent};
 
@@ -57,8 +57,8 @@ impl Feed {
     ///
     /// # Errors
     ///
-    /// Where the plugin configuration has no JSON form, which no configuration is known to lack.
-    pub fn publish(&mut self, translation: &Translation) -> Result<Generation, serde_json::Error> {
+    /// [`BuildError`]; nothing is published then.
+    pub fn publish(&mut self, translation: &Translation) -> Result<Generation, BuildError> {
         let set = self.builder.build(translation)?;
         Ok(self.publisher.publish(set))
     }

@@ -17,8 +17,8 @@ use tokio::sync::{mpsc, watch};
 use crate::admin;
 use crate::certificate::{Certificate, SelfSignedError};
 use crate::envoy::{
-    Admin, Bind, DynamicBootstrap, HTTP_LISTENER, HTTPS_LISTENER, Listeners, ResourceBuilder, ToJsonError,
-    dynamic_bootstrap,
+    Admin, Bind, BuildError, DynamicBootstrap, HTTP_LISTENER, HTTPS_LISTENER, Listeners, ResourceBuilder,
+    ToJsonError, dynamic_bootstrap,
 };
 use crate::feed::{Feed, NotLive};
 use crate::filter;
@@ -183,8 +183,8 @@ impl Local {
     ///
     /// # Errors
     ///
-    /// Where the plugin configuration has no JSON form, which no configuration is known to lack.
-    pub fn publish(&mut self, translation: &Translation) -> Result<Generation, serde_json::Error> {
+    /// [`BuildError`]; nothing is published then.
+    pub fn publish(&mut self, translation: &Translation) -> Result<Generation, BuildError> {
         self.feed.publish(translation)
     }
 

@@ -106,6 +106,8 @@ impl Site {
                 balancing: Vec::new(),
                 policies,
                 hosts,
+                parts: Vec::new(),
+                part: None,
             },
             clusters,
             route_profiles: BTreeMap::from([("short".to_owned(), short)]),

@@ -42,6 +42,27 @@ pub struct PluginConfig {
     /// to another when none of its rules match.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<Host>,
+    /// Further hosts are in documents of their own, so that a change of one host is sent and loaded without the
+    /// others: the generation of each of these documents, by its number from 0. Nothing of this document is
+    /// served before all of them are there.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<String>,
+    /// This document is such a part: it has hosts and what their rules refer to, and is served together with a
+    /// document that names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<PartNumber>,
+}
+
+/// Which of the parts of a configuration a document is. A host without aliases is in the part that the hash of
+/// its name tells (FNV-1a with 32 bits, of a wildcard without the `*`, modulo the number of parts).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct PartNumber {
+    /// Its number, from 0.
+    pub number: u32,
+    /// How many parts there are, at most 512.
+    pub of: u32,
 }
 
 /// What holds for every request.

@@ -7,8 +7,9 @@ use super::json::{Read, Reader};
 use super::{
     Action, Addresses, Affinity, Alias, AnswerEdit, AuthCache, Balancing, BasicAuth, Block, CacheTime,
     Canary, ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global, HashBy,
-    HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PathMatching, PathType, PluginConfig, PolicySet,
-    Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step, TlsRedirect, VerifyClient,
+    HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PartNumber, PathMatching, PathType,
+    PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step, TlsRedirect,
+    VerifyClient,
 };
 
 /// What can be read from JSON.
@@ -164,7 +165,11 @@ read_struct!(PluginConfig {
     policies: "policies" or Vec::new(),
     balancing: "balancing" or Vec::new(),
     hosts: "hosts" or Vec::new(),
+    parts: "parts" or Vec::new(),
+    part: "part" or None,
 });
+
+read_struct!(PartNumber { number: "number", of: "of" });
 
 read_struct!(Global {
     connection_header: "connectionHeader" or false,

@@ -8,6 +8,7 @@ mod header_map;
 mod host;
 mod http;
 mod limits;
+mod parts;
 mod root;
 
 use proxy_wasm::types::LogLevel;

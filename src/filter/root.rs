@@ -1,5 +1,7 @@
-//! The root context: one per worker and configuration. It loads the configuration and makes the contexts of
-//! the requests.
+//! The root context: one per worker and document. It loads the document and makes the contexts of the requests.
+//!
+//! A configuration of many hosts comes in several documents: see [`super::parts`]. The table of a new one is served
+//! when the last of them is there, and until then what was served before.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,11 +14,11 @@ use proxy_wasm::types::ContextType;
 
 use super::counters::{self, Counters};
 use super::http::Http;
-use super::limits;
+use super::{limits, parts};
 use crate::config::{self, ConfigError, SCHEMA_VERSION};
 use crate::limits::connections::BEAT_MS;
 use crate::policy::State;
-use crate::router::{RoutingTable, compile};
+use crate::router::{Document, Draft, Fault, Part, RoutingTable, compile_document};
 use crate::{COMMIT, VERSION};
 
 /// Faults named in the log for one configuration: a broken one must not flood it.
@@ -37,14 +39,94 @@ pub struct Shared {
     pub vm: u64,
 }
 
+thread_local! {
+    /// What was completed last in this VM, which has one thread.
+    static LAST: RefCell<Option<Rc<Shared>>> = const { RefCell::new(None) };
+}
+
 /// The root context.
 pub struct Root {
-    shared: Option<Rc<Shared>>,
+    loaded: RefCell<Loaded>,
+}
+
+/// What the document comes to.
+enum Loaded {
+    /// There is none, or it was refused.
+    Nothing,
+    /// A part of another, held for it.
+    Part(#[expect(dead_code, reason = "kept alive")] Rc<Part>),
+    /// Parts are missing; or were when there had been so many changes to them.
+    Waiting(Box<Draft>, Option<u64>),
+    /// It is served.
+    Served(Rc<Shared>),
 }
 
 impl Root {
     pub fn new() -> Self {
-        Root { shared: None }
+        Root { loaded: RefCell::new(Loaded::Nothing) }
+    }
+
+    /// What requests are decided with.
+    fn shared(&self) -> Option<Rc<Shared>> {
+        let mut loaded = self.loaded.borrow_mut();
+        if let Loaded::Waiting(..) = &*loaded {
+            let before = std::mem::replace(&mut *loaded, Loaded::Nothing);
+            *loaded = complete(before);
+        }
+        match &*loaded {
+            Loaded::Nothing | Loaded::Part(_) => None,
+            Loaded::Waiting(..) => LAST.with_borrow(Clone::clone),
+            Loaded::Served(shared) => Some(shared.clone()),
+        }
+    }
+}
+
+/// Serves a document that waits, if its parts are there by now.
+fn complete(loaded: Loaded) -> Loaded {
+    let Loaded::Waiting(draft, seen) = loaded else { return loaded };
+    let changes = parts::changes();
+    if seen == Some(changes) {
+        return Loaded::Waiting(draft, seen);
+    }
+    // Where something is served the parts are on their way. Otherwise this VM may never be given them: it is
+    // the successor of one that crashed.
+    let is_new = LAST.with_borrow(Option::is_none);
+    // One that is not there is not the only one: no need to read the others.
+    let mut missing = false;
+    let completed = draft.complete(|number, generation| {
+        let found = match (missing, is_new) {
+            (true, _) => None,
+            (false, true) => parts::find_or_load(number, generation),
+            (false, false) => parts::find(number, generation),
+        };
+        missing = found.is_none();
+        found
+    });
+    match completed {
+        Err(draft) => Loaded::Waiting(draft, Some(changes)),
+        Ok(table) => Loaded::Served(serve(table)),
+    }
+}
+
+/// Serves a table.
+fn serve(table: RoutingTable) -> Rc<Shared> {
+    info!("configuration {} is served: {} hosts", table.generation, table.hosts().count());
+    let shared = Shared::new(table);
+    limits::name_worker(shared.vm);
+    if shared.table.counts_connections()
+        && let Err(status) = set_tick_period(Duration::from_millis(BEAT_MS))
+    {
+        error!("there is no clock that wakes this worker: status {status:?}");
+    }
+    let shared = Rc::new(shared);
+    LAST.set(Some(shared.clone()));
+    shared
+}
+
+/// Tells what of a document cannot be honoured.
+fn tell(faults: &[Fault]) {
+    for fault in faults.iter().take(LOGGED_FAULTS) {
+        warn!("at {}: {}", fault.path, fault.reason);
     }
 }
 
@@ -58,29 +140,30 @@ impl RootContext for Root {
 
     fn on_configure(&mut self, _: usize) -> bool {
         let bytes = self.get_plugin_configuration().unwrap_or_default();
-        match load(&bytes) {
-            Ok(table) => {
-                info!("configuration {} loaded: {} hosts", table.generation, table.hosts.len());
-                for fault in table.faults.iter().take(LOGGED_FAULTS) {
-                    warn!("at {}: {}", fault.path, fault.reason);
+        let loaded = match load(&bytes) {
+            Ok(Document::Part(part)) => {
+                info!("part {} {} loaded: {} hosts", part.number, part.generation, part.hosts());
+                tell(part.faults());
+                parts::keep(&part, &bytes);
+                Loaded::Part(part)
+            }
+            Ok(Document::Whole(draft)) => {
+                info!("configuration {} loaded: {} parts", draft.generation(), draft.parts().len());
+                tell(draft.faults());
+                match draft.complete(parts::find) {
+                    Ok(table) => Loaded::Served(serve(table)),
+                    Err(draft) => Loaded::Waiting(draft, None),
                 }
-                counters::configuration("loaded");
-                let shared = Shared::new(table);
-                limits::name_worker(shared.vm);
-                if shared.table.counts_connections
-                    && let Err(status) = set_tick_period(Duration::from_millis(BEAT_MS))
-                {
-                    error!("there is no clock that wakes this worker: status {status:?}");
-                }
-                self.shared = Some(Rc::new(shared));
-                true
             }
             Err(error) => {
                 error!("refused: {error}");
                 counters::configuration("refused");
-                false
+                return false;
             }
-        }
+        };
+        counters::configuration("loaded");
+        self.loaded = RefCell::new(loaded);
+        true
     }
 
     fn on_tick(&mut self) {
@@ -88,7 +171,7 @@ impl RootContext for Root {
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Http::new(self.shared.clone())))
+        Some(Box::new(Http::new(self.shared())))
     }
 
     fn get_type(&self) -> Option<ContextType> {
@@ -96,8 +179,8 @@ impl RootContext for Root {
     }
 }
 
-fn load(bytes: &[u8]) -> Result<RoutingTable, ConfigError> {
-    compile(config::from_slice(bytes)?)
+fn load(bytes: &[u8]) -> Result<Document, ConfigError> {
+    compile_document(config::from_slice(bytes)?)
 }
 
 impl Shared {

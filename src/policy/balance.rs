@@ -4,7 +4,9 @@
 use super::affinity::{self, Session};
 use super::{Facts, template};
 use crate::decision::{Split, SplitBy};
-use crate::router::{CompiledAffinity, CompiledCanary, CompiledHashBy, HeaderRule, RoutingTable, Scratch};
+use crate::router::{
+    CompiledAffinity, CompiledBalancing, CompiledCanary, CompiledHashBy, HeaderRule, Scratch,
+};
 
 /// Where a request goes.
 pub struct Choice<'a> {
@@ -20,14 +22,12 @@ pub struct Choice<'a> {
 
 /// Chooses for a request whose rule names `cluster`.
 pub fn choose<'a>(
-    table: &'a RoutingTable,
-    balancing: Option<usize>,
+    balancing: Option<&'a CompiledBalancing>,
     cluster: &'a str,
     facts: &Facts<'a>,
     scratch: &mut Scratch,
 ) -> Choice<'a> {
-    let found = balancing.and_then(|position| table.balancing.get(position));
-    let Some(balancing) = found else { return Choice { cluster, hash: None, cookie: None, split: None } };
+    let Some(balancing) = balancing else { return Choice { cluster, hash: None, cookie: None, split: None } };
     let affinity = balancing.affinity.as_ref();
     let canary = balancing.canary.as_ref();
     let split = canary.map(|canary| split(canary, affinity, facts, scratch));

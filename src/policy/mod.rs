@@ -306,10 +306,7 @@ fn decide_rule<'a>(
 ) -> Decision<'a> {
     let request = facts.request;
     state.rule = selected.rule.number;
-    // Positions were checked when the table was compiled.
-    let Some(policies) = table.policies.get(selected.rule.policies) else {
-        return answer(table, &facts, None, page(503, "no_policies"));
-    };
+    let policies = &*selected.rule.policies;
     // nginx redirects before it looks at anything else of the location.
     if selected.path_match == PathMatch::MissingSlash {
         let location = redirect::with_slash(&facts, &selected.rule.path, policies.relative_redirects);
@@ -373,12 +370,12 @@ fn decide_rule<'a>(
         Err(Refusal::Reply(reply)) => return refuse(reply),
     };
     let (cluster, balancing, stands_in) = match &selected.rule.action {
-        CompiledAction::Forward { cluster, balancing, .. } => (cluster, *balancing, false),
+        CompiledAction::Forward { cluster, balancing, .. } => (cluster, balancing.as_deref(), false),
         CompiledAction::StandIn { cluster, .. } => (cluster, None, true),
         CompiledAction::Respond { status, .. } => return refuse(page(*status, "respond")),
     };
     let Choice { cluster, hash, cookie, split } =
-        balance::choose(table, balancing, cluster, &facts, &mut state.scratch);
+        balance::choose(balancing, cluster, &facts, &mut state.scratch);
     let mut edits = headers::request_edits(table, policies, cluster, &facts);
     edits.extend(hash.map(|hash| Edit::Set(Cow::Borrowed(HASH_HEADER), Cow::Owned(hash.to_vec()))));
     if let Some(suffix) = &policies.tls_cluster_suffix

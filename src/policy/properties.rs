@@ -234,7 +234,7 @@ fn no_configuration_makes_it_panic() {
                 let table = compile(config);
                 if let Ok(table) = &table {
                     // Paths are indexed when they are first asked for.
-                    for host in &table.hosts {
+                    for host in table.hosts() {
                         let name = host.name.replace('*', "a");
                         router::select(table, name.as_bytes(), b"/api/x", &mut Scratch::default());
                     }

@@ -183,7 +183,7 @@ mod tests {
         let parsed = parse_target(request.target()).expect(target);
         let selection = select(&table, b"h", &parsed.path, &mut <_>::default());
         let Selection::Rule(selected) = selection else { panic!("{path} {target}: {selection:?}") };
-        let compiled = table.policies[0].rewrite.as_ref().expect("a rewrite");
+        let compiled = selected.rule.policies.rewrite.as_ref().expect("a rewrite");
         let facts = Facts {
             request: &request,
             path: parsed.path,

@@ -7,6 +7,9 @@ use std::rc::Rc;
 
 use super::balancing::{self, CompiledBalancing};
 use super::hosts::{Hosts, InvalidHost};
+use super::parts::{
+    Document, Draft, HostTable, HostTables, MOST_PARTS, Part, RULE_NUMBERS, part_key, part_of,
+};
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
     CompiledErrorPages, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror, CompiledPolicies,
@@ -15,8 +18,8 @@ use super::table::{
 };
 use crate::config::{
     Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
-    Global, HeaderEdit, Host, Limits, Location, Mirror, PluginConfig, PolicySet, Redirect, Replacement,
-    Rewrite, Rule, VerifyClient,
+    Global, HeaderEdit, Host, Limits, Location, Mirror, PartNumber, PluginConfig, PolicySet, Redirect,
+    Replacement, Rewrite, Rule, VerifyClient,
 };
 use crate::decision::AnswerRewrite;
 use crate::limits::Rate;
@@ -29,56 +32,56 @@ use crate::regex::{self, Options, Regex};
 /// User name to hash, shared by the policies that refer to one list.
 type Users = Rc<HashMap<Box<[u8]>, PasswordHash>>;
 
-/// Compiles a configuration.
+/// Compiles a configuration that is one document.
 ///
 /// # Errors
 ///
 /// [`ConfigError::Inconsistent`], with the JSON path of what refers to nothing or cannot be.
 pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
-    let PluginConfig { version: _, generation, global, credentials, policies, balancing, hosts } = config;
+    match compile_document(config)? {
+        Document::Whole(draft) => draft
+            .complete(|_, _| None)
+            .map_err(|_| inconsistent("parts", "these parts of the configuration are not here")),
+        Document::Part(_) => Err(inconsistent("part", "this is only a part of a configuration")),
+    }
+}
+
+/// Compiles a document: a configuration, or a part of one.
+///
+/// # Errors
+///
+/// As [`compile`].
+pub fn compile_document(config: PluginConfig) -> Result<Document, ConfigError> {
+    let PluginConfig { version: _, generation, global, credentials, policies, balancing, hosts, parts, part } =
+        config;
+    let generation: Box<str> = generation.chars().filter(|c| !c.is_control()).collect::<String>().into();
+    if parts.len() > MOST_PARTS {
+        return Err(inconsistent("parts", format!("there are more than {MOST_PARTS}")));
+    }
     let mut compiler = Compiler::default();
+    if let Some(PartNumber { number, of }) = part {
+        if number >= of || usize::try_from(of).is_ok_and(|of| of > MOST_PARTS) {
+            return Err(inconsistent("part", format!("there is no part {number} of {of}")));
+        }
+        if global != Global::default() || !parts.is_empty() {
+            return Err(inconsistent("part", "a part has hosts, and neither `global` nor `parts`"));
+        }
+        compiler.rules = number.saturating_add(1).saturating_mul(RULE_NUMBERS);
+    }
+    compiler.last_rule = compiler.rules.saturating_add(RULE_NUMBERS.saturating_sub(1));
     let users = compiler.credentials(credentials);
-    let mut compiled_policies = Vec::with_capacity(policies.len());
+    let mut shared = Shared { policies: Vec::with_capacity(policies.len()), balancing: Vec::new() };
     for (index, set) in policies.into_iter().enumerate() {
-        compiled_policies.push(compiler.policies(&format!("policies[{index}]"), set, &users)?);
+        let compiled = compiler.policies(&format!("policies[{index}]"), set, &users)?;
+        shared.policies.push(Rc::new(compiled));
     }
-    let mut compiled_balancing = Vec::with_capacity(balancing.len());
     for (index, balancing) in balancing.into_iter().enumerate() {
-        compiled_balancing.push(compiler.balancing(&format!("balancing[{index}]"), balancing)?);
+        let compiled = compiler.balancing(&format!("balancing[{index}]"), balancing)?;
+        shared.balancing.push(Rc::new(compiled));
     }
-    let mut host_names = Hosts::default();
-    let mut certificates = Hosts::default();
-    let mut compiled_hosts = Vec::with_capacity(hosts.len());
-    let mut aliases = Vec::new();
-    for (index, mut host) in hosts.into_iter().enumerate() {
-        host_names.insert(&host.name, index).map_err(|error| {
-            let reason = match error {
-                InvalidHost::Duplicate => format!("host `{}` stands here for the second time", host.name),
-                InvalidHost::Malformed | InvalidHost::Expression(_) => {
-                    format!("`{}` is neither a host name in lower case, nor `*.name`, nor `*`", host.name)
-                }
-            };
-            inconsistent(format!("hosts[{index}].name"), reason)
-        })?;
-        if host.tls {
-            // The name has just been found good.
-            let _ = certificates.insert(&host.name, index);
-        }
-        aliases.extend(std::mem::take(&mut host.aliases).into_iter().enumerate().map(|a| (index, a)));
-        compiled_hosts.push(compiler.host(index, host, compiled_policies.len(), compiled_balancing.len())?);
-    }
-    // No alias takes a name from a host, whatever their order.
-    for (index, (position, Alias { name, tls })) in aliases {
-        match host_names.insert_alias(&name, index) {
-            Ok(()) if tls => {
-                let _ = certificates.insert(&name, index);
-            }
-            Ok(()) => {}
-            Err(error) => compiler.faults.push(Fault {
-                path: format!("hosts[{index}].aliases[{position}].name"),
-                reason: error.to_string(),
-            }),
-        }
+    let own = compiler.hosts(hosts, part, &shared)?;
+    if let Some(PartNumber { number, of }) = part {
+        return Ok(Document::Part(Rc::new(Part { number, of, generation, hosts: own })));
     }
     let Global {
         connection_header,
@@ -105,8 +108,8 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
     })?;
     let request_headers = compiler.headers("global.requestHeaders", request_headers)?;
     let response_headers = compiler.headers("global.responseHeaders", response_headers)?;
-    Ok(RoutingTable {
-        generation: generation.chars().filter(|c| !c.is_control()).collect::<String>().into(),
+    let mut table = RoutingTable {
+        generation,
         connection_header,
         underscores_in_headers,
         client,
@@ -121,20 +124,28 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
         redirect_status: status("global.redirectStatus", redirect_status.unwrap_or(308))?,
         rate_status: error_status("global.rateStatus", rate_status.unwrap_or(503))?,
         connection_status: error_status("global.connectionStatus", connection_status.unwrap_or(503))?,
-        counts_connections: compiled_policies
-            .iter()
-            .any(|set| set.limits.as_ref().is_some_and(|limits| limits.connections.is_some())),
         hsts: hsts.map(Into::into),
-        policies: compiled_policies.into(),
-        balancing: compiled_balancing.into(),
-        host_names,
-        certificates,
-        hosts: compiled_hosts.into(),
-        faults: compiler.faults,
-        needs_clock: compiler.needs_clock,
+        needs_clock: own.needs_clock || compiler.needs_clock,
+        hosts: HostTables { own, parts: Box::default() },
         statistics,
         log_fields,
-    })
+    };
+    table.hosts.own.faults.append(&mut compiler.faults);
+    let parts = parts.into_iter().map(Into::into).collect();
+    Ok(Document::Whole(Box::new(Draft { table, parts })))
+}
+
+/// What rules refer to by position.
+struct Shared {
+    policies: Vec<Rc<CompiledPolicies>>,
+    balancing: Vec<Rc<CompiledBalancing>>,
+}
+
+/// A request looks for a host only in the part that its name tells.
+fn belongs(host: &Host, PartNumber { number, of }: PartNumber) -> bool {
+    let of = usize::try_from(of).unwrap_or(usize::MAX);
+    let own = usize::try_from(number) == Ok(part_of(part_key(&host.name), of));
+    own && host.name != "*" && host.aliases.is_empty()
 }
 
 pub(super) fn inconsistent(path: impl Into<String>, reason: impl Into<String>) -> ConfigError {
@@ -243,8 +254,9 @@ pub(super) struct Compiler {
     /// Names of variables of scripts, by number.
     pub(super) variables: Vec<Box<str>>,
     faults: Vec<Fault>,
-    /// How many rules there are so far.
+    /// The number of the last rule so far, and the last number that there is.
     rules: u32,
+    last_rule: u32,
     pub(super) needs_clock: bool,
 }
 
@@ -262,7 +274,9 @@ impl Compiler {
         credentials: std::collections::BTreeMap<String, Credentials>,
     ) -> HashMap<String, (u64, Users)> {
         let mut lists = HashMap::with_capacity(credentials.len());
-        for (list, (name, Credentials { users })) in (0..).zip(credentials) {
+        // Lists of other documents have other numbers.
+        let first = u64::from(self.rules) << 32;
+        for (list, (name, Credentials { users })) in (first..).zip(credentials) {
             let mut hashes = HashMap::with_capacity(users.len());
             for (user, hash) in users {
                 match PasswordHash::parse(&hash) {
@@ -474,24 +488,22 @@ impl Compiler {
         edits.into_iter().enumerate().map(compile).collect()
     }
 
-    fn rule(
-        &mut self,
-        at: &str,
-        rule: Rule,
-        policies: usize,
-        balancings: usize,
-    ) -> Result<CompiledRule, ConfigError> {
-        if rule.policies >= policies {
-            let reason =
-                format!("there are {policies} sets of policies, this names number {}", rule.policies);
+    fn rule(&mut self, at: &str, rule: Rule, shared: &Shared) -> Result<CompiledRule, ConfigError> {
+        let Some(policies) = shared.policies.get(rule.policies).cloned() else {
+            let (count, number) = (shared.policies.len(), rule.policies);
+            let reason = format!("there are {count} sets of policies, this names number {number}");
             return Err(inconsistent(format!("{at}.policies"), reason));
-        }
+        };
         let action = match rule.action {
             Action::Forward { cluster, service, balancing } => {
-                if let Some(balancing) = balancing.filter(|position| *position >= balancings) {
-                    let reason = format!("there are {balancings} of them, this names number {balancing}");
-                    return Err(inconsistent(format!("{at}.action.balancing"), reason));
-                }
+                let balancing = match balancing {
+                    None => None,
+                    Some(position) => Some(shared.balancing.get(position).cloned().ok_or_else(|| {
+                        let count = shared.balancing.len();
+                        let reason = format!("there are {count} of them, this names number {position}");
+                        inconsistent(format!("{at}.action.balancing"), reason)
+                    })?),
+                };
                 let service = (!service.is_empty()).then(|| service.into());
                 CompiledAction::Forward { cluster: cluster.into(), service, balancing }
             }
@@ -506,24 +518,76 @@ impl Compiler {
                 return Err(inconsistent(format!("{at}.action.status"), reason));
             }
         };
+        if self.rules >= self.last_rule {
+            return Err(inconsistent(at, format!("there are more than {RULE_NUMBERS} rules")));
+        }
         self.rules = self.rules.saturating_add(1);
         Ok(CompiledRule {
             number: self.rules,
             ingress: rule.ingress.into(),
             path: rule.path.into(),
             path_type: rule.path_type,
-            policies: rule.policies,
+            policies,
             action,
         })
     }
 
-    fn host(
+    /// The hosts of a document and their names.
+    fn hosts(
         &mut self,
-        index: usize,
-        host: Host,
-        policies: usize,
-        balancings: usize,
-    ) -> Result<CompiledHost, ConfigError> {
+        hosts: Vec<Host>,
+        part: Option<PartNumber>,
+        shared: &Shared,
+    ) -> Result<HostTable, ConfigError> {
+        let (mut names, mut certificates) = (Hosts::default(), Hosts::default());
+        let mut compiled = Vec::with_capacity(hosts.len());
+        let mut aliases = Vec::new();
+        for (index, mut host) in hosts.into_iter().enumerate() {
+            names.insert(&host.name, index).map_err(|error| {
+                let reason = match error {
+                    InvalidHost::Duplicate => format!("host `{}` stands here for the second time", host.name),
+                    InvalidHost::Malformed | InvalidHost::Expression(_) => {
+                        format!("`{}` is neither a host name in lower case, nor `*.name`, nor `*`", host.name)
+                    }
+                };
+                inconsistent(format!("hosts[{index}].name"), reason)
+            })?;
+            if part.is_some_and(|part| !belongs(&host, part)) {
+                let reason = format!("host `{}` does not belong to this part", host.name);
+                return Err(inconsistent(format!("hosts[{index}]"), reason));
+            }
+            if host.tls {
+                // The name has just been found good.
+                let _ = certificates.insert(&host.name, index);
+            }
+            aliases.extend(std::mem::take(&mut host.aliases).into_iter().enumerate().map(|a| (index, a)));
+            compiled.push(self.host(index, host, shared)?);
+        }
+        // No alias takes a name from a host, whatever their order.
+        for (index, (position, Alias { name, tls })) in aliases {
+            match names.insert_alias(&name, index) {
+                Ok(()) if tls => {
+                    let _ = certificates.insert(&name, index);
+                }
+                Ok(()) => {}
+                Err(error) => self.faults.push(Fault {
+                    path: format!("hosts[{index}].aliases[{position}].name"),
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        let mut limits = shared.policies.iter().filter_map(|set| set.limits.as_ref());
+        Ok(HostTable {
+            names,
+            certificates,
+            hosts: compiled.into(),
+            faults: std::mem::take(&mut self.faults),
+            needs_clock: self.needs_clock,
+            counts_connections: limits.any(|limits| limits.connections.is_some()),
+        })
+    }
+
+    fn host(&mut self, index: usize, host: Host, shared: &Shared) -> Result<CompiledHost, ConfigError> {
         let Host {
             name,
             path_matching,
@@ -553,12 +617,7 @@ impl Compiler {
         let mut compiled = Vec::with_capacity(rules.len());
         let first_rule = self.rules.saturating_add(1);
         for (position, rule) in rules.into_iter().enumerate() {
-            compiled.push(self.rule(
-                &format!("hosts[{index}].rules[{position}]"),
-                rule,
-                policies,
-                balancings,
-            )?);
+            compiled.push(self.rule(&format!("hosts[{index}].rules[{position}]"), rule, shared)?);
         }
         let script =
             script.map(|script| self.script(&format!("hosts[{index}].script"), script)).transpose()?;
@@ -573,10 +632,7 @@ impl Compiler {
                 "~*" => LocationKind::Expression(regex(&at, &rule.path, true)?),
                 other => return Err(inconsistent(at, format!("`{other}` is no modifier"))),
             };
-            before.push(CompiledLocation {
-                kind,
-                rule: self.rule(&format!("{at}.rule"), rule, policies, balancings)?,
-            });
+            before.push(CompiledLocation { kind, rule: self.rule(&format!("{at}.rule"), rule, shared)? });
         }
         Ok(CompiledHost {
             name: name.into(),
@@ -590,183 +646,5 @@ impl Compiler {
             path_matching,
             paths: OnceCell::new(),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
-    use wasm_bindgen_test::wasm_bindgen_test as test;
-
-    use super::*;
-    use crate::router::Selection;
-
-    fn load(config: &str) -> Result<RoutingTable, ConfigError> {
-        let text = format!("{{\"version\":1,{config}}}");
-        compile(crate::config::from_slice(text.as_bytes()).unwrap_or_else(|error| panic!("{text}: {error}")))
-    }
-
-    #[test]
-    fn a_fault_of_the_whole_refuses_with_its_path() {
-        let rule = |policies: usize, action: &str| {
-            format!(r#"{{"ingress":"n/i","path":"/","policies":{policies},"action":{action}}}"#)
-        };
-        let forward = r#"{"forward":{"cluster":"c","service":"n/s:80"}}"#;
-        let status = |status: u16| rule(0, &format!(r#"{{"respond":{{"status":{status}}}}}"#));
-        let rules =
-            |rules: String| format!(r#""policies":[{{}}],"hosts":[{{"name":"a","rules":[{rules}]}}]"#);
-        let policy = |policy: &str| format!(r#""policies":[{{}},{policy}]"#);
-        let global = |global: &str| format!(r#""global":{global}"#);
-        let cases = [
-            (rules(rule(1, forward)), "hosts[0].rules[0].policies", "this names number 1"),
-            (
-                rules(format!("{},{}", rule(0, forward), rule(u32::MAX as usize, forward))),
-                "hosts[0].rules[1].policies",
-                "there are 1 sets",
-            ),
-            (
-                rules(rule(0, r#"{"forward":{"cluster":"c","balancing":0}}"#)),
-                "hosts[0].rules[0].action.balancing",
-                "there are 0 of them",
-            ),
-            (
-                r#""balancing":[{},{"hashBy":{"value":"$nothing"}}]"#.into(),
-                "balancing[1].hashBy.value",
-                "`$nothing` is not known",
-            ),
-            (
-                r#""balancing":[{"affinity":{"cookie":"a b","key":"k"}}]"#.into(),
-                "balancing[0].affinity.cookie",
-                "not the name of a cookie",
-            ),
-            (
-                r#""balancing":[{"canary":{"ingress":"n/i","service":"s","cluster":"c","weightTotal":0}}]"#
-                    .into(),
-                "balancing[0].canary.weightTotal",
-                "at least 1",
-            ),
-            (rules(status(199)), "hosts[0].rules[0].action.status", "199 is not"),
-            (rules(status(600)), "hosts[0].rules[0].action.status", "600 is not"),
-            (rules(status(0)), "hosts[0].rules[0].action.status", "0 is not"),
-            (r#""hosts":[{"name":"A"}]"#.into(), "hosts[0].name", "`A` is neither"),
-            (r#""hosts":[{"name":""}]"#.into(), "hosts[0].name", "`` is neither"),
-            (r#""hosts":[{"name":"a"},{"name":"a.b:80"}]"#.into(), "hosts[1].name", "`a.b:80` is neither"),
-            (r#""hosts":[{"name":"a"},{"name":"a"}]"#.into(), "hosts[1].name", "for the second time"),
-            (r#""hosts":[{"name":"*"},{"name":"*"}]"#.into(), "hosts[1].name", "for the second time"),
-            (
-                r#""hosts":[{"name":"a","appRoot":"/x\r\nEvil: 1"}]"#.into(),
-                "hosts[0].appRoot",
-                "control characters",
-            ),
-            (
-                policy(r#"{"basicAuth":{"credentials":"n/none"}}"#),
-                "policies[1].basicAuth.credentials",
-                "no credentials named `n/none`",
-            ),
-            (
-                policy(r#"{"rewrite":{"path":{"target":"/$nope"}}}"#),
-                "policies[1].rewrite.target",
-                "`$nope` is not known",
-            ),
-            (
-                policy(r#"{"rewrite":{"path":{"target":"/","forwardedPrefix":"${nope}"}}}"#),
-                "policies[1].rewrite.forwardedPrefix",
-                "`$nope` is not known",
-            ),
-            (
-                policy(r#"{"requestHeaders":[{"remove":{"name":"a"}},{"set":{"name":"a b","value":""}}]}"#),
-                "policies[1].requestHeaders[1]",
-                "is not a header name",
-            ),
-            (
-                policy(r#"{"responseHeaders":[{"add":{"name":"a","value":"b\n"}}]}"#),
-                "policies[1].responseHeaders[0]",
-                "control characters",
-            ),
-            (
-                global(r#"{"requestHeaders":[{"remove":{"name":"X-Envoy-A"}}]}"#),
-                "global.requestHeaders[0]",
-                "is reserved",
-            ),
-            (
-                global(r#"{"responseHeaders":[{"set":{"name":"a","value":"$nope"}}]}"#),
-                "global.responseHeaders[0]",
-                "`$nope` is not known",
-            ),
-            (
-                policy(r#"{"addresses":{"deny":["::1"],"allow":["10.0.0.0/8","10.0.0/8"]}}"#),
-                "policies[1].addresses.allow[1]",
-                "`10.0.0/8` is not an address",
-            ),
-            (
-                policy(r#"{"addresses":{"deny":[""]}}"#),
-                "policies[1].addresses.deny[0]",
-                "`` is not an address",
-            ),
-            (policy(r#"{"limits":{"exempt":["::1","?"]}}"#), "policies[1].limits.exempt[1]", "`?` is not"),
-            (global(r#"{"rateStatus":200}"#), "global.rateStatus", "200 is not"),
-            (global(r#"{"connectionStatus":600}"#), "global.connectionStatus", "600 is not"),
-            (
-                global(r#"{"block":{"userAgents":["(","~*ok"],"referers":["~*("]}}"#),
-                "global.block.referers[0]",
-                "",
-            ),
-            (
-                global(r#"{"forwarded":{"trustedProxies":["10.0.0.0/8","10.0.0.0/33"]}}"#),
-                "global.forwarded.trustedProxies[1]",
-                "`10.0.0.0/33` is not an address",
-            ),
-        ];
-        for (config, path, reason) in cases {
-            match load(&config) {
-                Err(ConfigError::Inconsistent { path: found, reason: why }) => {
-                    assert_eq!(found, path, "{config}");
-                    assert!(why.contains(reason), "{config}: {why}");
-                }
-                other => panic!("{config}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_fault_of_one_rule_is_told_and_the_rest_serves() {
-        let table = load(
-            r#""credentials":{"n/u":{"users":{"ann":"{PLAIN}x","mal":"$9$x"}}},"policies":[{}],
-            "hosts":[{"name":"a","pathMatching":"expressions","rules":[
-                {"ingress":"n/i","path":"/ok","policies":0,"action":{"respond":{"status":200}}},
-                {"ingress":"n/i","path":"/bad/(","policies":0,"action":{"respond":{"status":200}}}]}]"#,
-        )
-        .expect("compiles");
-        let paths: Vec<&str> = table.faults.iter().map(|fault| fault.path.as_str()).collect();
-        // Expressions are told beforehand: a host is indexed when it is first asked for.
-        assert_eq!(paths, [r#"credentials["n/u"].users["mal"]"#]);
-        let select = |path: &[u8]| crate::router::select(&table, b"a", path, &mut <_>::default());
-        assert!(matches!(select(b"/ok"), Selection::Rule(_)), "{:?}", select(b"/ok"));
-        assert!(matches!(select(b"/bad/x"), Selection::Refuse(_)), "{:?}", select(b"/bad/x"));
-    }
-
-    #[test]
-    fn the_clock_is_asked_for_only_where_it_is_needed() {
-        let header = |value: &str| {
-            format!(r#""policies":[{{"requestHeaders":[{{"set":{{"name":"a","value":"{value}"}}}}]}}]"#)
-        };
-        let users = |hash: &str| format!(r#""credentials":{{"n/u":{{"users":{{"ann":"{hash}"}}}}}}"#);
-        let cases = [
-            (String::from(r#""generation":"g""#), false),
-            (header("$host"), false),
-            (header("t=${msec}"), true),
-            (users("{SHA}JfOwpCDy5ASLqp0M24rdutzyYk8="), false),
-            (users("$2y$04$1ZwO2U4vVGrqQcz84cW/1u8ylpHYJyX9FgPex2xwzvU9vX27Y.lnO"), true),
-            (String::from(r#""global":{"responseHeaders":[{"add":{"name":"a","value":"$msec"}}]}"#), true),
-        ];
-        for (config, expected) in cases {
-            assert_eq!(load(&config).expect(&config).needs_clock(), expected, "{config}");
-        }
-    }
-
-    #[test]
-    fn a_generation_goes_into_a_header() {
-        let table = load(r#""generation":"a\r\nb\u0000""#).expect("compiles");
-        assert_eq!(&*table.generation, "ab");
     }
 }

@@ -116,31 +116,52 @@ impl Hosts {
     }
 
     /// The entry for the Host of a request, in whatever case, with or without port and final dot.
+    #[cfg(test)]
     pub fn find(&self, authority: &[u8]) -> Option<(usize, HostMatch)> {
+        self.find_beside(authority, |_| None::<((), &Hosts)>).map(|(_, index, how)| (index, how))
+    }
+
+    /// As [`Hosts::find`], with further tables that hold hosts without aliases: `others` gives the one that a
+    /// name is in, or what follows the `*` of a wildcard. What is found says whether it is in such a table.
+    pub fn find_beside<'t, T>(
+        &'t self,
+        authority: &[u8],
+        others: impl Fn(&[u8]) -> Option<(T, &'t Hosts)>,
+    ) -> Option<(Option<T>, usize, HostMatch)> {
         let name = canonical(authority);
+        if let Some((other, hosts)) = others(&name)
+            && let Some(&index) = hosts.exact.get(&*name)
+        {
+            return Some((Some(other), index, HostMatch::Exact));
+        }
         if let Some(&index) = self.exact.get(&*name) {
-            return Some((index, HostMatch::Exact));
+            return Some((None, index, HostMatch::Exact));
         }
         if let Some(index) = self.find_wildcard_alias(&name) {
-            return Some((index, HostMatch::Alias));
+            return Some((None, index, HostMatch::Alias));
         }
-        if !self.wildcard.is_empty()
-            && let Some(dot) = name.iter().position(|byte| *byte == b'.')
+        if let Some(dot) = name.iter().position(|byte| *byte == b'.')
             && let Some((label, suffix)) = name.split_at_checked(dot)
             && is_wildcard_label(label)
-            && let Some(&index) = self.wildcard.get(suffix)
         {
-            return Some((index, HostMatch::Wildcard));
+            if let Some((other, hosts)) = others(suffix)
+                && let Some(&index) = hosts.wildcard.get(suffix)
+            {
+                return Some((Some(other), index, HostMatch::Wildcard));
+            }
+            if let Some(&index) = self.wildcard.get(suffix) {
+                return Some((None, index, HostMatch::Wildcard));
+            }
         }
         if !self.expressions.is_empty() {
             let mut scratch = regex::Scratch::default();
             let mut takes =
                 |(regex, _): &&(Regex, usize)| regex.is_match(&name, &mut scratch).unwrap_or(false);
             if let Some((_, index)) = self.expressions.iter().find(&mut takes) {
-                return Some((*index, HostMatch::Alias));
+                return Some((None, *index, HostMatch::Alias));
             }
         }
-        self.any.map(|index| (index, HostMatch::Any))
+        self.any.map(|index| (None, index, HostMatch::Any))
     }
 
     /// The alias with a star for the most labels that are named: at its beginning, then at its end.

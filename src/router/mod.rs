@@ -5,10 +5,13 @@
 
 mod balancing;
 mod compile;
+#[cfg(test)]
+mod compile_tests;
 mod elements;
 mod expressions;
 mod hosts;
 mod locations;
+mod parts;
 pub mod path;
 mod scripts;
 mod select;
@@ -20,12 +23,13 @@ mod tests;
 pub use balancing::{
     CompiledAffinity, CompiledBalancing, CompiledCanary, CompiledCookie, CompiledHashBy, HeaderRule,
 };
-pub use compile::{check_pattern, compile};
+pub use compile::{check_pattern, compile, compile_document};
 pub use expressions::check as check_expression;
 pub use hosts::{
     HostMatch, InvalidHost, canonical as canonical_host, check_alias, is_valid as is_valid_host, without_port,
 };
 pub use locations::locate;
+pub use parts::{Document, Draft, MOST_PARTS, Part, part_key, part_of};
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,

@@ -99,8 +99,7 @@ pub fn select<'t>(
 
 /// The host entry for the Host of a request.
 pub fn find_host<'t>(table: &'t RoutingTable, authority: &[u8]) -> Option<(&'t CompiledHost, HostMatch)> {
-    let (index, host_match) = table.host_names.find(authority)?;
-    table.hosts.get(index).map(|host| (host, host_match))
+    table.hosts.find(authority)
 }
 
 /// A rule of the host, looked at by itself.

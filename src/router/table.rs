@@ -7,7 +7,7 @@ use std::rc::Rc;
 use super::balancing::CompiledBalancing;
 use super::elements::ElementPaths;
 use super::expressions::ExpressionPaths;
-use super::hosts::Hosts;
+use super::parts::HostTables;
 use crate::config::{PathMatching, PathType, TlsRedirect, VerifyClient};
 use crate::decision::AnswerRewrite;
 use crate::limits::Rate;
@@ -43,22 +43,10 @@ pub struct RoutingTable {
     pub rate_status: u16,
     /// Status where too many requests are under way.
     pub connection_status: u16,
-    /// Some rule bounds how many requests are under way.
-    pub counts_connections: bool,
     /// Value of Strict-Transport-Security.
     pub hsts: Option<Box<str>>,
-    /// The policies that rules refer to.
-    pub policies: Box<[CompiledPolicies]>,
-    /// How requests are divided, where rules refer to it.
-    pub balancing: Box<[CompiledBalancing]>,
-    pub(super) host_names: Hosts,
-    /// Names that there is a certificate for.
-    pub(super) certificates: Hosts,
-    /// The hosts.
-    pub hosts: Box<[CompiledHost]>,
-    /// Parts that cannot be honoured and refuse instead. Broken expressions are not among them: hosts are
-    /// indexed when they are first asked for, and [`super::check_expression`] tells beforehand.
-    pub faults: Vec<Fault>,
+    /// The hosts of the document itself, and those of its parts.
+    pub(super) hosts: HostTables,
     pub(super) needs_clock: bool,
     /// Requests are counted by Ingress, Service, status and decision.
     pub statistics: bool,
@@ -72,17 +60,30 @@ impl RoutingTable {
         self.needs_clock
     }
 
-    /// The rule with this number; rules are numbered from 1 in the order of the configuration.
+    /// Some rule bounds how many requests are under way.
+    pub fn counts_connections(&self) -> bool {
+        self.hosts.all().any(|hosts| hosts.counts_connections)
+    }
+
+    /// The rule with this number.
     pub fn rule(&self, number: u32) -> Option<&CompiledRule> {
-        let after = self.hosts.partition_point(|host| host.first_rule <= number);
-        let host = self.hosts.get(after.checked_sub(1)?)?;
-        let position = usize::try_from(number.checked_sub(host.first_rule)?).ok()?;
-        host.rules.get(position)
+        self.hosts.rule(number)
     }
 
     /// There is a certificate for the Host of a request, or for the wildcard above it.
     pub fn has_certificate(&self, authority: &[u8]) -> bool {
-        self.certificates.find(authority).is_some()
+        self.hosts.has_certificate(authority)
+    }
+
+    /// The hosts, those of the document itself first.
+    pub fn hosts(&self) -> impl Iterator<Item = &CompiledHost> {
+        self.hosts.all().flat_map(|hosts| &hosts.hosts)
+    }
+
+    /// What of the document itself cannot be honoured and refuses instead. Broken expressions are not among it:
+    /// hosts are indexed when they are first asked for, and [`super::check_expression`] tells beforehand.
+    pub fn faults(&self) -> &[Fault] {
+        &self.hosts.own.faults
     }
 }
 
@@ -197,14 +198,14 @@ pub struct CompiledRule {
     pub path_type: PathType,
     /// Its number among all rules: see [`RoutingTable::rule`].
     pub number: u32,
-    /// Position in `RoutingTable.policies`.
-    pub policies: usize,
+    /// What holds for it.
+    pub policies: Rc<CompiledPolicies>,
     /// What happens to a request that passes the policies.
     pub action: CompiledAction,
 }
 
 /// See [`crate::config::Action`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum CompiledAction {
     /// Proxied.
     Forward {
@@ -212,8 +213,8 @@ pub enum CompiledAction {
         cluster: Box<str>,
         /// `namespace/name:port`, where the cluster's name is another: see [`CompiledAction::service`].
         service: Option<Box<str>>,
-        /// Position in `RoutingTable.balancing`.
-        balancing: Option<usize>,
+        /// How its requests are divided.
+        balancing: Option<Rc<CompiledBalancing>>,
     },
     /// Proxied to another Service, since that of the rule has no endpoints.
     StandIn {

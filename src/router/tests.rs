@@ -24,6 +24,8 @@ fn table(path_matching: PathMatching, paths: &[&str]) -> RoutingTable {
         credentials: <_>::default(),
         balancing: Vec::new(),
         policies: vec![PolicySet::default()],
+        parts: Vec::new(),
+        part: None,
         hosts: vec![Host {
             name: "h".into(),
             path_matching,

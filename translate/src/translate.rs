@@ -160,6 +160,8 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         policies: sets,
         balancing,
         hosts,
+        parts: Vec::new(),
+        part: None,
     };
     let mut clusters = backends.finish(&config.hosts, &config.policies, &config.balancing);
     let transports = protocols.apply(&mut config, &mut clusters);

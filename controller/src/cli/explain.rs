@@ -277,7 +277,7 @@ fn explanation(
     if asks.is_some() {
         decision = resume(table, &view, &agreed, &mut state);
     }
-    let outcome = outcome(table, &view, rule, decision);
+    let outcome = outcome(&view, rule, decision);
     let request = format!(
         "{} {}://{}{}",
         String::from_utf8_lossy(view.method()),
@@ -367,12 +367,7 @@ fn answers_for<'a>(rule: &CompiledRule, cluster: &str, headers: &'a [(String, St
     (**own != *cluster).then_some(&code.1)
 }
 
-fn outcome(
-    table: &RoutingTable,
-    view: &RequestView<'_>,
-    rule: Option<&CompiledRule>,
-    decision: Decision<'_>,
-) -> Outcome {
+fn outcome(view: &RequestView<'_>, rule: Option<&CompiledRule>, decision: Decision<'_>) -> Outcome {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     match decision {
         Decision::Ask(_) | Decision::Count(_) => Outcome::Reply {
@@ -395,8 +390,8 @@ fn outcome(
             let method = take(":method").unwrap_or_default();
             let host = take(":authority").unwrap_or_default();
             headers.insert(0, ("host".to_owned(), host));
-            let division = Division::of(table, rule, forward.split);
-            let mirror = rule.and_then(|rule| table.policies.get(rule.policies)?.mirror.as_ref());
+            let division = Division::of(rule, forward.split);
+            let mirror = rule.and_then(|rule| rule.policies.mirror.as_ref());
             let mirror = mirror.zip(forward.mirror.as_deref()).map(|(mirror, target)| MirrorExplanation {
                 cluster: mirror.cluster.to_string(),
                 target: text(target),
@@ -427,7 +422,7 @@ fn outcome(
             }
         }
         Decision::Reply(reply) => {
-            let denied = rule.and_then(|rule| table.policies.get(rule.policies)?.denied.as_deref());
+            let denied = rule.and_then(|rule| rule.policies.denied.as_deref());
             let responds = rule.and_then(|rule| match &rule.action {
                 CompiledAction::Respond { reason, .. } => Some(&**reason),
                 CompiledAction::Forward { .. } | CompiledAction::StandIn { .. } => None,

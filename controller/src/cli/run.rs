@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use clap::Args;
 use ingress_wasm_echo::EchoServer;
 use ingress_wasm_translate::diagnostic::Diagnostic;
@@ -153,10 +153,6 @@ impl Site {
             }
         }
         let mut translation = self.catalog.translate(&self.options);
-        if let Err(error) = ingress_wasm::router::compile(translation.config.clone()) {
-            // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
-            bail!("the translation is not a configuration that the filter takes: {error}");
-        }
         let diagnostics = std::mem::take(&mut translation.diagnostics);
         let fresh: Vec<Diagnostic> =
             diagnostics.iter().filter(|diagnostic| !self.said.contains(*diagnostic)).cloned().collect();
@@ -174,7 +170,7 @@ impl Site {
         mut watch: FileWatch,
         mut events: mpsc::UnboundedReceiver<XdsEvent>,
     ) -> anyhow::Result<()> {
-        let published = local.publish(&first).context("cannot write the plugin configuration")?;
+        let published = local.publish(&first).context("cannot make a plugin configuration of the objects")?;
         local
             .live(published, &first, PATIENCE)
             .await
@@ -220,7 +216,8 @@ impl Site {
             say(&format!("unchanged generation={} files={files}", served.config.generation))?;
             return Ok(served);
         }
-        let published = local.publish(&translation).context("cannot write the plugin configuration")?;
+        let published =
+            local.publish(&translation).context("cannot make a plugin configuration of the objects")?;
         match local.live(published, &translation, PATIENCE).await {
             Ok(_) => {
                 let milliseconds = began.elapsed().as_millis();

@@ -62,19 +62,13 @@ pub(super) fn connection_manager(
     use hcm::http_connection_manager as manager;
     use hcm::http_filter::ConfigType;
 
-    let wait = ads(Duration::ZERO);
     let (routes, filter) = match source {
         Source::Ads => (
             manager::RouteSpecifier::Rds(hcm::Rds {
-                config_source: Some(wait.clone()),
+                config_source: Some(ads(Duration::ZERO)),
                 route_config_name: ROUTES.to_owned(),
             }),
-            // No default: until the first configuration is here, the listener does not take connections.
-            ConfigType::ConfigDiscovery(core::ExtensionConfigSource {
-                config_source: Some(wait),
-                type_urls: vec!["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm".to_owned()],
-                ..core::ExtensionConfigSource::default()
-            }),
+            discovered(),
         ),
         Source::Inline { routes, filter } => (
             manager::RouteSpecifier::RouteConfig((**routes).clone()),
@@ -167,6 +161,16 @@ pub(super) fn connection_manager(
         delayed_close_timeout: duration(Duration::from_secs(1)),
         ..hcm::HttpConnectionManager::default()
     }
+}
+
+/// The filter's configuration as the xDS server has it. There is no other until then: the listener does not take
+/// connections before the first one is here.
+pub(super) fn discovered() -> hcm::http_filter::ConfigType {
+    hcm::http_filter::ConfigType::ConfigDiscovery(core::ExtensionConfigSource {
+        config_source: Some(ads(Duration::ZERO)),
+        type_urls: vec!["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm".to_owned()],
+        ..core::ExtensionConfigSource::default()
+    })
 }
 
 /// What the filter is told of a connection.

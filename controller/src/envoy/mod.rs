@@ -14,6 +14,7 @@ mod json;
 mod listeners;
 mod local_reply;
 mod names;
+mod parts;
 mod pb;
 mod resources;
 mod routes;
@@ -29,4 +30,4 @@ pub use gateway::{connection_manager_patch, route_configuration_patch, router_pa
 pub use json::{ToJsonError, to_json};
 pub use listeners::{Bind, Listeners};
 pub use names::*;
-pub use resources::ResourceBuilder;
+pub use resources::{BuildError, ResourceBuilder};

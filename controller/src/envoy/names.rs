@@ -19,6 +19,9 @@ pub const HTTPS_LISTENER: &str = "https";
 /// The listener that asks workers which generation they serve.
 pub const PROBE_LISTENER: &str = "probe";
 
+/// The listener that holds the parts of the plugin configuration. It takes no connections.
+pub const PARTS_LISTENER: &str = "parts";
+
 /// The secret with the certificate of the TLS listener.
 pub const DEFAULT_CERTIFICATE: &str = "default-certificate";
 

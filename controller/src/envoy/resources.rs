@@ -4,6 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+
+use ingress_wasm::config::{ConfigError, PluginConfig};
+use ingress_wasm::router::compile_document;
 use ingress_wasm_translate::backend_protocol::Transport;
 use ingress_wasm_translate::connections::{BackendConnections, ClientConnections, Connections};
 use ingress_wasm_translate::output::{Cluster, Endpoints, RouteProfile, Translation};
@@ -13,6 +17,7 @@ use super::clusters::{Discovery, assignment, cluster};
 use super::connection_manager::Source;
 use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::{DEFAULT_CERTIFICATE, FILTER, ROUTES};
+use super::parts;
 use super::pb::{core, pack_any, tls};
 use super::routes::route_configuration;
 use super::tls::{Managers, TlsPlan, authorities_name, authorities_secret, secret, secret_name};
@@ -34,6 +39,31 @@ pub struct ResourceBuilder {
     module: PathBuf,
     routes: Option<Routes>,
     clusters: HashMap<String, Encoded>,
+    /// The filter's documents, by the name of their resource.
+    documents: HashMap<String, Document>,
+    /// Into how many parts the hosts were divided last, and the listener that holds them.
+    parts: usize,
+    parts_listener: Option<Arc<Resource>>,
+}
+
+/// Why there are no resources of a translation.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The plugin configuration has no JSON form, which no configuration is known to lack.
+    #[error("it has no JSON form: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The filter would refuse it. The translator writes nothing of the kind; if it does, nobody is served by it.
+    #[error("it is no configuration that the filter takes: {0}")]
+    Refused(#[from] ConfigError),
+}
+
+/// A document of the plugin configuration and its resource.
+#[derive(Debug)]
+struct Document {
+    /// Of its content without the generation.
+    digest: [u8; 32],
+    generation: String,
+    resource: Arc<Resource>,
 }
 
 /// The TLS listener.
@@ -86,6 +116,9 @@ impl ResourceBuilder {
             module,
             routes: None,
             clusters: HashMap::new(),
+            documents: HashMap::new(),
+            parts: 0,
+            parts_listener: None,
         }
     }
 
@@ -93,11 +126,11 @@ impl ResourceBuilder {
     ///
     /// # Errors
     ///
-    /// Where the plugin configuration has no JSON form, which no configuration is known to lack.
-    pub fn build(&mut self, translation: &Translation) -> Result<ResourceSet, serde_json::Error> {
-        let configuration = serde_json::to_string(&translation.config)?;
+    /// [`BuildError`]
+    pub fn build(&mut self, translation: &Translation) -> Result<ResourceSet, BuildError> {
         let mut set = ResourceSet::default();
         self.connect(&translation.connections);
+        self.plugin(&translation.config, &mut set)?;
         for listener in &self.plain {
             set.insert(ResourceType::Listener, Arc::clone(listener));
         }
@@ -109,7 +142,6 @@ impl ResourceBuilder {
         for (name, secret) in backend_secrets(translation) {
             set.insert(ResourceType::Secret, Arc::new(Resource::new(name, pack_any(secret))));
         }
-        set.insert(ResourceType::Extension, Arc::new(self.filter(&configuration)));
         set.insert(ResourceType::Route, self.routes(translation));
         self.clusters.retain(|name, _| translation.clusters.contains_key(name));
         for (name, settings) in &translation.clusters {
@@ -157,12 +189,66 @@ impl ResourceBuilder {
         }
     }
 
-    fn filter(&self, configuration: &str) -> Resource {
-        let config = core::TypedExtensionConfig {
-            name: FILTER.to_owned(),
-            typed_config: Some(filter_config(&self.module, configuration)),
+    /// The filter's configuration: one document, or several.
+    fn plugin(&mut self, config: &PluginConfig, set: &mut ResourceSet) -> Result<(), BuildError> {
+        let count = parts::count(parts::rules(config), self.parts);
+        let mut before = std::mem::take(&mut self.documents);
+        let mut documents = HashMap::with_capacity(count + 1);
+        let mut take = |name: String, document: PluginConfig| -> Result<String, BuildError> {
+            let document = self.document(&name, document, before.remove(&name))?;
+            set.insert(ResourceType::Extension, Arc::clone(&document.resource));
+            let generation = document.generation.clone();
+            documents.insert(name, document);
+            Ok(generation)
         };
-        Resource::new(FILTER, pack_any(config))
+        if count == 0 {
+            take(FILTER.to_owned(), config.clone())?;
+            (self.documents, self.parts, self.parts_listener) = (documents, 0, None);
+            return Ok(());
+        }
+        let (others, hosts) = parts::divide(config, count);
+        let mut generations = Vec::with_capacity(count);
+        for (number, hosts) in hosts.iter().enumerate() {
+            generations.push(take(parts::name(number), parts::part(config, number, count, hosts)?)?);
+        }
+        take(FILTER.to_owned(), parts::whole(config, &others, generations)?)?;
+        self.documents = documents;
+        if self.parts != count || self.parts_listener.is_none() {
+            let listener = parts::listener(count);
+            self.parts_listener = Some(Arc::new(Resource::new(listener.name.clone(), pack_any(listener))));
+            self.parts = count;
+        }
+        if let Some(listener) = &self.parts_listener {
+            set.insert(ResourceType::Listener, Arc::clone(listener));
+        }
+        Ok(())
+    }
+
+    /// A document with its resource: the one that there is, if it is the same. A new one is compiled as the filter
+    /// will do it.
+    fn document(
+        &self,
+        name: &str,
+        mut document: PluginConfig,
+        before: Option<Document>,
+    ) -> Result<Document, BuildError> {
+        let json = serde_json::to_vec(&document)?;
+        let digest: [u8; 32] = Sha256::digest(&json).into();
+        if let Some(before) = before.filter(|before| before.digest == digest) {
+            return Ok(before);
+        }
+        if document.part.is_some() {
+            document.generation = generation(&digest);
+        }
+        let json = serde_json::to_string(&document)?;
+        let generation = document.generation.clone();
+        compile_document(document)?;
+        let config = core::TypedExtensionConfig {
+            name: name.to_owned(),
+            typed_config: Some(filter_config(&self.module, &json)),
+        };
+        let resource = Arc::new(Resource::new(name, pack_any(config)));
+        Ok(Document { digest, generation, resource })
     }
 
     fn routes(&mut self, translation: &Translation) -> Arc<Resource> {
@@ -234,6 +320,11 @@ fn https(listeners: &Listeners, clients: &ClientConnections) -> Option<Https> {
     let bind = listeners.https?;
     let managers = https_managers(bind, &Source::Ads, listeners.access_log.as_deref(), clients);
     Some(Https { bind, managers, built: None })
+}
+
+/// A name for the content with this digest.
+fn generation(digest: &[u8; 32]) -> String {
+    digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Https {

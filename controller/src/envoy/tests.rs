@@ -38,6 +38,8 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
             balancing: Vec::new(),
             policies: Vec::new(),
             hosts: Vec::new(),
+            parts: Vec::new(),
+            part: None,
         },
         clusters: clusters.iter().map(|(name, endpoints)| ((*name).to_owned(), cluster(endpoints))).collect(),
         route_profiles: (0..20).map(|number| (format!("profile-{number}"), profile(number))).collect(),

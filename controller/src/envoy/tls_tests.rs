@@ -39,6 +39,8 @@ fn plan(
         balancing: Vec::new(),
         policies: Vec::new(),
         hosts: served.iter().map(host).collect(),
+        parts: Vec::new(),
+        part: None,
     };
     TlsPlan::new(&Translation {
         config,

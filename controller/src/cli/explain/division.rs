@@ -1,9 +1,7 @@
 //! How the requests of a rule are divided, and why this one goes where it does.
 
 use ingress_wasm::decision::{Split, SplitBy};
-use ingress_wasm::router::{
-    CompiledAction, CompiledBalancing, CompiledCanary, CompiledRule, HeaderRule, RoutingTable,
-};
+use ingress_wasm::router::{CompiledAction, CompiledBalancing, CompiledCanary, CompiledRule, HeaderRule};
 use serde::Serialize;
 
 /// How the requests of a rule are divided.
@@ -34,9 +32,8 @@ pub struct CanaryChoice {
 
 impl Division {
     /// The division of a rule's requests; none where they all go one way.
-    pub fn of(table: &RoutingTable, rule: Option<&CompiledRule>, split: Option<Split>) -> Option<Self> {
-        let CompiledAction::Forward { balancing: Some(position), .. } = rule?.action else { return None };
-        let balancing = table.balancing.get(position)?;
+    pub fn of(rule: Option<&CompiledRule>, split: Option<Split>) -> Option<Self> {
+        let CompiledAction::Forward { balancing: Some(balancing), .. } = &rule?.action else { return None };
         let canary = balancing.canary.as_ref().zip(split);
         let endpoint =
             endpoint(balancing, canary.filter(|(_, split)| split.canary).map(|(canary, _)| canary));
