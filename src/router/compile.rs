@@ -488,11 +488,17 @@ impl Compiler {
         edits.into_iter().enumerate().map(compile).collect()
     }
 
-    fn rule(&mut self, at: &str, rule: Rule, shared: &Shared) -> Result<CompiledRule, ConfigError> {
+    /// `at` is only asked where there is a fault: most of a configuration is rules.
+    fn rule(
+        &mut self,
+        at: &dyn Fn() -> String,
+        rule: Rule,
+        shared: &Shared,
+    ) -> Result<CompiledRule, ConfigError> {
         let Some(policies) = shared.policies.get(rule.policies).cloned() else {
             let (count, number) = (shared.policies.len(), rule.policies);
             let reason = format!("there are {count} sets of policies, this names number {number}");
-            return Err(inconsistent(format!("{at}.policies"), reason));
+            return Err(inconsistent(format!("{}.policies", at()), reason));
         };
         let action = match rule.action {
             Action::Forward { cluster, service, balancing } => {
@@ -501,7 +507,7 @@ impl Compiler {
                     Some(position) => Some(shared.balancing.get(position).cloned().ok_or_else(|| {
                         let count = shared.balancing.len();
                         let reason = format!("there are {count} of them, this names number {position}");
-                        inconsistent(format!("{at}.action.balancing"), reason)
+                        inconsistent(format!("{}.action.balancing", at()), reason)
                     })?),
                 };
                 let service = (!service.is_empty()).then(|| service.into());
@@ -515,11 +521,11 @@ impl Compiler {
             }
             Action::Respond { status, .. } => {
                 let reason = format!("{status} is not a status between 200 and 599");
-                return Err(inconsistent(format!("{at}.action.status"), reason));
+                return Err(inconsistent(format!("{}.action.status", at()), reason));
             }
         };
         if self.rules >= self.last_rule {
-            return Err(inconsistent(at, format!("there are more than {RULE_NUMBERS} rules")));
+            return Err(inconsistent(at(), format!("there are more than {RULE_NUMBERS} rules")));
         }
         self.rules = self.rules.saturating_add(1);
         Ok(CompiledRule {
@@ -617,7 +623,7 @@ impl Compiler {
         let mut compiled = Vec::with_capacity(rules.len());
         let first_rule = self.rules.saturating_add(1);
         for (position, rule) in rules.into_iter().enumerate() {
-            compiled.push(self.rule(&format!("hosts[{index}].rules[{position}]"), rule, shared)?);
+            compiled.push(self.rule(&|| format!("hosts[{index}].rules[{position}]"), rule, shared)?);
         }
         let script =
             script.map(|script| self.script(&format!("hosts[{index}].script"), script)).transpose()?;
@@ -632,7 +638,7 @@ impl Compiler {
                 "~*" => LocationKind::Expression(regex(&at, &rule.path, true)?),
                 other => return Err(inconsistent(at, format!("`{other}` is no modifier"))),
             };
-            before.push(CompiledLocation { kind, rule: self.rule(&format!("{at}.rule"), rule, shared)? });
+            before.push(CompiledLocation { kind, rule: self.rule(&|| format!("{at}.rule"), rule, shared)? });
         }
         Ok(CompiledHost {
             name: name.into(),

@@ -170,3 +170,32 @@ fn a_generation_goes_into_a_header() {
     let table = load(r#""generation":"a\r\nb\u0000""#).expect("compiles");
     assert_eq!(&*table.generation, "ab");
 }
+
+#[test]
+fn a_document_that_is_no_configuration_is_refused() {
+    let host = |name: &str| format!(r#""part":{{"number":0,"of":1}},"hosts":[{{"name":"{name}"}}]"#);
+    let part = |number: u32, of: u32| format!(r#""part":{{"number":{number},"of":{of}}}"#);
+    let cases = [
+        (r#""parts":["g"]"#.to_owned(), "these parts of the configuration are not here"),
+        (host("a.example"), "only a part"),
+        (host("*"), "does not belong to this part"),
+        (
+            r#""part":{"number":0,"of":1},"hosts":[{"name":"a","aliases":[{"name":"b"}]}]"#.to_owned(),
+            "does not belong to this part",
+        ),
+        // The hash of the name says 1.
+        (
+            r#""part":{"number":0,"of":2},"hosts":[{"name":"b.example"},{"name":"a.example"}]"#.to_owned(),
+            "does not belong to this part",
+        ),
+        (part(2, 2), "there is no part 2 of 2"),
+        (part(0, 0), "there is no part 0 of 0"),
+        (part(0, 513), "there is no part 0 of 513"),
+        (format!(r#"{},"global":{{"redirectStatus":301}}"#, part(0, 1)), "neither `global` nor `parts`"),
+        (format!(r#"{},"parts":["g"]"#, part(0, 1)), "neither `global` nor `parts`"),
+    ];
+    for (config, expected) in cases {
+        let error = load(&config).expect_err(&config).to_string();
+        assert!(error.contains(expected), "{config}: {error}");
+    }
+}

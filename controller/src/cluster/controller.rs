@@ -222,14 +222,6 @@ impl Site {
         self.diagnostics.clone_from(&translation.diagnostics);
         self.say();
         let before = self.published.as_ref().map(|published| &published.translation).or(self.good.as_ref());
-        let is_new = before.is_none_or(|before| before.config.generation != translation.config.generation);
-        if is_new && let Err(error) = ingress_wasm::router::compile(translation.config.clone()) {
-            // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
-            tracing::error!(%error, "the translation is no configuration that the filter takes: what is served stays");
-            self.controller.metrics.outcome("invalid");
-            self.tell();
-            return;
-        }
         // After a refusal Envoy may hold endpoints of what it refused.
         let settled = self.refused.is_empty();
         if settled && before.is_some_and(|before| translation.serves_like(before)) {
@@ -242,8 +234,10 @@ impl Site {
         let generation = match self.controller.feed.publish(&translation) {
             Ok(generation) => generation,
             Err(error) => {
-                tracing::error!(%error, "the plugin configuration cannot be written: what is served stays");
+                // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
+                tracing::error!(%error, "no configuration can be made of the translation: what is served stays");
                 self.controller.metrics.outcome("invalid");
+                self.tell();
                 return;
             }
         };

@@ -19,14 +19,14 @@ use super::pb::{boolean, core, hcm, listener, pack_any, route, router, tcp};
 /// Configurations with fewer rules are one document.
 const ONE_DOCUMENT: usize = 1000;
 /// How many rules a part has, about: what a worker loads while it serves nobody.
-const RULES: usize = 512;
+const RULES: usize = 1024;
 
 /// Into how many parts so many rules are divided, if they were divided into `before` parts last: a configuration
 /// that grows and shrinks a little must not be sent as a whole each time. 0: it is one document.
 pub(super) fn count(rules: usize, before: usize) -> usize {
     let wanted = |rules: usize| match rules {
         0..ONE_DOCUMENT => 0,
-        _ => rules.div_ceil(RULES).next_power_of_two().min(MOST_PARTS / 2),
+        _ => rules.div_ceil(RULES).next_power_of_two().min(MOST_PARTS),
     };
     if before >= wanted(rules) && before <= wanted(rules.saturating_mul(2)) { before } else { wanted(rules) }
 }
@@ -175,5 +175,191 @@ pub(super) fn listener(count: usize) -> listener::Listener {
         traffic_direction: core::TrafficDirection::Inbound.into(),
         filter_chains: vec![chain],
         ..listener::Listener::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use ingress_wasm::config::{Alias, Balancing, HashBy, PathMatching, PathType, Rule};
+    use ingress_wasm::router::{
+        CompiledAction, CompiledRule, Document, RoutingTable, Selection, compile, compile_document, select,
+    };
+
+    use super::*;
+
+    /// A host with rules whose policies and balancing are those at the positions.
+    fn host(name: &str, position: usize) -> Host {
+        let rule = |path: &str| Rule {
+            ingress: format!("n/{}", name.trim_start_matches("*.")),
+            path: path.to_owned(),
+            path_type: PathType::Prefix,
+            policies: position,
+            action: Action::Forward {
+                cluster: format!("{name}{path}"),
+                service: String::new(),
+                balancing: (position % 2 == 1).then_some(position / 2),
+            },
+        };
+        Host {
+            name: name.to_owned(),
+            path_matching: PathMatching::Elements,
+            app_root: None,
+            tls: position % 3 == 0,
+            aliases: Vec::new(),
+            redirect_to: None,
+            client_certificate: None,
+            script: None,
+            locations: Vec::new(),
+            rules: vec![rule("/"), rule("/a")],
+        }
+    }
+
+    fn config() -> PluginConfig {
+        let set = |number: usize| PolicySet { denied: Some(format!("{number}")), ..PolicySet::default() };
+        let mut hosts: Vec<Host> = (0..40).map(|at| host(&format!("h{at}.example"), at % 7)).collect();
+        hosts.extend((0..10).map(|at| host(&format!("*.w{at}.example"), at % 7)));
+        hosts.push(host("*.example", 3));
+        hosts.push(host("*", 1));
+        let alias = |name: &str| Alias { name: name.to_owned(), tls: name.contains("tls") };
+        let aliases = ["h1.example", "tls.example", "*.w1.example", "www.*", "~^x\\d"].map(alias).to_vec();
+        hosts.push(Host { aliases, ..host("aliased.example", 5) });
+        let balancing = |number: usize| Balancing {
+            canary: None,
+            affinity: None,
+            hash_by: Some(HashBy { value: format!("${{host}}{number}"), subsets: Vec::new() }),
+        };
+        PluginConfig {
+            version: ingress_wasm::config::SCHEMA_VERSION,
+            generation: "whole".to_owned(),
+            global: Global { redirect_status: Some(301), ..Global::default() },
+            credentials: BTreeMap::new(),
+            policies: (0..7).map(set).collect(),
+            balancing: (0..4).map(balancing).collect(),
+            hosts,
+            parts: Vec::new(),
+            part: None,
+        }
+    }
+
+    /// The table of the configuration in so many parts.
+    fn divided(config: &PluginConfig, count: usize) -> RoutingTable {
+        let (others, hosts) = divide(config, count);
+        let compiled: Vec<_> = hosts
+            .iter()
+            .enumerate()
+            .map(|(number, hosts)| {
+                let mut document = part(config, number, count, hosts).expect("a part");
+                document.generation = format!("g{number}");
+                match compile_document(document) {
+                    Ok(Document::Part(part)) => part,
+                    other => panic!("{other:?}"),
+                }
+            })
+            .collect();
+        let generations = (0..count).map(|number| format!("g{number}")).collect();
+        let document = whole(config, &others, generations).expect("a document");
+        let Ok(Document::Whole(draft)) = compile_document(document) else { panic!("no draft") };
+        let missing =
+            |number: usize, _: &str| compiled.get(number).filter(|_| number != count - 1).map(Rc::clone);
+        let draft = draft.complete(missing).expect_err("a part is missing");
+        let found = |number: usize, generation: &str| {
+            compiled.get(number).filter(|part| &*part.generation == generation).map(Rc::clone)
+        };
+        draft.complete(found).expect("all parts are there")
+    }
+
+    fn told(rule: &CompiledRule) -> String {
+        let balanced = match &rule.action {
+            CompiledAction::Forward { cluster, balancing, .. } => format!("{cluster} {balancing:?}"),
+            other => format!("{other:?}"),
+        };
+        format!("{} {} {:?} {balanced}", rule.ingress, rule.path, rule.policies.denied)
+    }
+
+    #[test]
+    fn requests_are_decided_as_by_one_document() {
+        let config = config();
+        let one = compile(config.clone()).expect("compiles");
+        for count in [1, 2, 16, 512] {
+            let table = divided(&config, count);
+            assert_eq!(table.hosts().count(), one.hosts().count());
+            assert_eq!(&*table.generation, "whole");
+            assert_eq!(table.redirect_status, 301);
+            let names = config.hosts.iter().map(|host| host.name.replace('*', "any"));
+            let others =
+                ["H1.example:80", "TLS.example.", "deep.er.w1.example", "www.x", "x1.y", "nobody", ""];
+            for name in names.chain(others.map(str::to_owned)) {
+                for path in ["/", "/a/b"] {
+                    let decide = |table: &RoutingTable| match select(
+                        table,
+                        name.as_bytes(),
+                        path.as_bytes(),
+                        &mut <_>::default(),
+                    ) {
+                        Selection::Rule(selected) => {
+                            let by_number = table.rule(selected.rule.number).map(told);
+                            assert_eq!(by_number, Some(told(selected.rule)), "{name}{path}");
+                            format!("{} {:?}", told(selected.rule), selected.host_match)
+                        }
+                        other => format!("{other:?}"),
+                    };
+                    assert_eq!(decide(&table), decide(&one), "{name}{path} in {count} parts");
+                }
+                let certificate = |table: &RoutingTable| table.has_certificate(name.as_bytes());
+                assert_eq!(certificate(&table), certificate(&one), "{name} in {count} parts");
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_changes_only_with_its_hosts() {
+        let before = config();
+        let mut after = before.clone();
+        // All positions move by one, and one host changes.
+        after.policies.insert(0, PolicySet { denied: Some("new".to_owned()), ..PolicySet::default() });
+        for host in &mut after.hosts {
+            host.rules.iter_mut().for_each(|rule| rule.policies += 1);
+        }
+        let changed = after.hosts.iter_mut().find(|host| host.name == "h7.example").expect("is there");
+        changed.rules[0].policies = 0;
+        let count = 16;
+        let parts = |config: &PluginConfig| -> Vec<PluginConfig> {
+            let (_, hosts) = divide(config, count);
+            (0..count).map(|number| part(config, number, count, &hosts[number]).expect("a part")).collect()
+        };
+        let (before, after) = (parts(&before), parts(&after));
+        let different: Vec<usize> = (0..count).filter(|number| before[*number] != after[*number]).collect();
+        assert_eq!(different, [part_of(b"h7.example", count)]);
+    }
+
+    #[test]
+    fn a_little_growth_divides_nothing_anew() {
+        let cases = [
+            (0, 0, 0),
+            (ONE_DOCUMENT - 1, 0, 0),
+            (ONE_DOCUMENT, 0, 1),
+            (3000, 0, 4),
+            (50_000, 0, 64),
+            (10_000_000, 0, MOST_PARTS),
+            // It stays in parts until there are half as many rules.
+            (ONE_DOCUMENT - 1, 1, 1),
+            (ONE_DOCUMENT / 2 - 1, 1, 0),
+            (33_000, 32, 64),
+            (32_000, 64, 64),
+            (16_000, 64, 16),
+        ];
+        for (rules, before, expected) in cases {
+            assert_eq!(count(rules, before), expected, "{rules} rules after {before} parts");
+        }
+    }
+
+    #[test]
+    fn a_position_of_nothing_is_refused() {
+        let mut config = config();
+        config.hosts[0].rules[0].policies = 7;
+        let error = excerpt(&config, &[&config.hosts[0]]).expect_err("there are 7").to_string();
+        assert!(error.contains("a rule names number 7, there are 7"), "{error}");
     }
 }
