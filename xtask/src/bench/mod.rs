@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: figures of the product as a whole, measured from outside.
 
+mod processes;
+mod reload;
 mod scale;
 mod start;
 
@@ -15,11 +17,13 @@ Measures the product from outside.
 
 Usage: cargo xtask bench start [--repeats N]
        cargo xtask bench scale [--ingresses N] [--paths N] [--services N] [--repeats N]
+       cargo xtask bench reload [--ingresses N] [--paths N] [--services N] [--reloads N]
        cargo xtask bench regex
 
   start   size of the filter module, and how long Envoy needs from its start to its first answer: with the
           filter and the demo's configuration, and with a filter that does nothing
-  scale   many Ingress objects: translation, start, a change to one file, peak memory
+  scale   many Ingress objects: translation, start, a change to one file, memory
+  reload  what requests feel of changes, and whether memory grows over many
   regex   what a decision costs on a host with 10 and with 1,000 paths that are expressions; it fails where
           that is more than twice as much
 
@@ -30,16 +34,17 @@ pub fn run(mut args: Args) -> Result<bool> {
     match args.next() {
         Some(Arg::Word(word)) if word == "start" => start::run(args),
         Some(Arg::Word(word)) if word == "scale" => scale::run(args),
+        Some(Arg::Word(word)) if word == "reload" => reload::run(args),
         Some(Arg::Word(word)) if word == "regex" => regex(args),
         Some(Arg::Option(name)) if args::is_help(&name) => {
             println!("{HELP}");
             Ok(true)
         }
         Some(other) => Err(args::unknown("bench", &other).into()),
-        None => {
-            Err(Misuse("bench what? `start`, `scale` or `regex`; see `cargo xtask bench --help`".to_owned())
-                .into())
-        }
+        None => Err(Misuse(
+            "bench what? `start`, `scale`, `reload` or `regex`; see `cargo xtask bench --help`".to_owned(),
+        )
+        .into()),
     }
 }
 

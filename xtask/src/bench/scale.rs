@@ -3,7 +3,7 @@
 //! A change is seen through a path of the changed Ingress that was answered 404 before, so nothing depends
 //! on which backend answers.
 
-mod objects;
+pub mod objects;
 
 use std::ffi::OsStr;
 use std::fs;
@@ -20,6 +20,7 @@ use anyhow::{Context, Result, bail};
 
 use self::objects::Objects;
 use super::median;
+use super::processes::{Memory, child_of, memory};
 use crate::args::{self, Arg, Args, Misuse};
 use crate::product::{Listen, Running};
 use crate::{envoy, http, process, product, tools, ui};
@@ -27,7 +28,8 @@ use crate::{envoy, http, process, product, tools, ui};
 const HELP: &str = "\
 Writes many Ingress objects, each with a host of its own, as YAML files of 100 objects; then prints how long
 `translate` takes, how large the plugin configuration is, how long `run` takes until it serves, how long a
-change to one file takes until it is reported and until a request sees it, and the peak memory.
+change to one file takes until it is reported and until a request sees it, and what both processes hold: as such,
+more than an empty configuration, and per route and worker (by starting with four workers as well).
 
 Usage: cargo xtask bench scale [OPTIONS]
 
@@ -73,6 +75,8 @@ pub fn run(mut args: Args) -> Result<bool> {
         objects.write(folder.path())
     })?;
 
+    let nothing = folder.path().join("nothing");
+    fs::create_dir(&nothing).context("create a temporary folder")?;
     let mut rows =
         vec![vec![format!("{ingresses} Ingresses, {paths} paths each, {services} Services"), String::new()]];
     let mut row = |what: &str, value: String| rows.push(vec![what.to_owned(), value]);
@@ -99,13 +103,56 @@ pub fn run(mut args: Args) -> Result<bool> {
         let all: Vec<String> = times.iter().copied().map(ui::millis).collect();
         row(what, format!("{}  ({})", ui::millis(median(&times)), all.join(", ")));
     }
-    let product = running.server.id();
-    row("peak memory of ingress-wasm", peak(product));
-    row("peak memory of Envoy", child_of(product, "envoy").map_or("unknown".to_owned(), peak));
+    let full = Footprint::of(&running);
+    for (what, process) in [("ingress-wasm", Some(running.server.id())), ("Envoy", envoy_of(&running))] {
+        let held = process.and_then(|process| memory(process, Memory::Held)).map_or(String::new(), ui::bytes);
+        let peak = process.and_then(|process| memory(process, Memory::Peak)).map_or(String::new(), ui::bytes);
+        row(&format!("memory of {what}"), format!("{held}, {peak} at its peak"));
+    }
     running.server.stop()?;
+    let start = |folder: &Path, workers: &str| -> Result<Footprint> {
+        let further = [folder.as_os_str(), OsStr::new("--concurrency"), OsStr::new(workers)];
+        let running = product::serve(&binary, &envoy, Listen::FREE, &further, &interrupted)?;
+        let footprint = Footprint::of(&running);
+        running.server.stop()?;
+        Ok(footprint)
+    };
+    let empty = ui::timed("measuring an empty configuration", || start(&nothing, "2"))?;
+    let more = ui::timed("measuring with 4 workers", || start(folder.path(), "4"))?;
+    let empty_more = ui::timed("measuring an empty configuration with 4 workers", || start(&nothing, "4"))?;
+    let routes = (ingresses * paths) as u64;
+    let of_5000 = |bytes: u64| ui::bytes(bytes * 5000 / routes);
+    for (what, full, empty) in
+        [("ingress-wasm", full.product, empty.product), ("Envoy, 2 workers", full.envoy, empty.envoy)]
+    {
+        row(&format!("per 5,000 routes, more than empty, {what}"), of_5000(full.saturating_sub(empty)));
+    }
+    // What two more workers hold, beyond what they hold without any route.
+    let worker =
+        more.envoy.saturating_sub(full.envoy).saturating_sub(empty_more.envoy.saturating_sub(empty.envoy))
+            / 2;
+    row("bytes per route and worker", format!("{}", worker / routes));
     ui::heading("bench scale");
     ui::table(&rows);
     Ok(true)
+}
+
+/// What both processes hold.
+struct Footprint {
+    product: u64,
+    envoy: u64,
+}
+
+impl Footprint {
+    fn of(running: &Running) -> Footprint {
+        let held = |process| memory(process, Memory::Held).unwrap_or(0);
+        Footprint { product: held(running.server.id()), envoy: envoy_of(running).map_or(0, held) }
+    }
+}
+
+/// Envoy's process.
+pub fn envoy_of(running: &Running) -> Option<u32> {
+    child_of(running.server.id(), "envoy")
 }
 
 fn translate(binary: &Path, folder: &Path) -> Result<(Duration, u64)> {
@@ -180,7 +227,7 @@ fn watch(
 }
 
 /// Starts a backend that answers everything with 200.
-fn backend() -> Result<SocketAddr> {
+pub fn backend() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("listen")?;
     let address = listener.local_addr().context("listen")?;
     thread::spawn(move || {
@@ -203,60 +250,5 @@ fn answer(mut stream: TcpStream) -> io::Result<()> {
             received.drain(..end + 4);
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n")?;
         }
-    }
-}
-
-/// The most memory that a process held at a time.
-fn peak(process: u32) -> String {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let kibibytes = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .and_then(|rest| rest.trim().strip_suffix(" kB"))
-        .and_then(|number| number.trim().parse::<u64>().ok());
-    kibibytes.map_or("unknown".to_owned(), |count| ui::bytes(count * 1024))
-}
-
-/// A descendant of a process whose name begins so.
-fn child_of(process: u32, name: &str) -> Option<u32> {
-    let mut parents = vec![process];
-    let all: Vec<(u32, u32, String)> =
-        fs::read_dir("/proc").ok()?.flatten().filter_map(|entry| stat(&entry.path())).collect();
-    while let Some(parent) = parents.pop() {
-        for (id, of, found) in &all {
-            if *of == parent {
-                if found.starts_with(name) {
-                    return Some(*id);
-                }
-                parents.push(*id);
-            }
-        }
-    }
-    None
-}
-
-/// Id, parent and name out of `/proc/ID/stat`, whose second field is the name in parentheses.
-fn stat(folder: &Path) -> Option<(u32, u32, String)> {
-    let text = fs::read_to_string(folder.join("stat")).ok()?;
-    let (head, rest) = text.rsplit_once(')')?;
-    let (id, name) = head.split_once('(')?;
-    let parent = rest.split_whitespace().nth(1)?;
-    Some((id.trim().parse().ok()?, parent.parse().ok()?, name.to_owned()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn finds_a_child_and_its_memory() {
-        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
-        let found = child_of(std::process::id(), "sleep");
-        let memory = peak(child.id());
-        child.kill().unwrap();
-        child.wait().unwrap();
-        assert_eq!(found, Some(child.id()));
-        assert!(memory.ends_with("kB") || memory.ends_with("MB"), "{memory}");
-        assert_eq!(child_of(std::process::id(), "no such program"), None);
     }
 }
