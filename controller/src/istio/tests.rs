@@ -174,6 +174,8 @@ fn ten_thousand_ingresses_with_five_paths_fit_into_one_object() {
         policies: Vec::new(),
         balancing: Vec::new(),
         hosts: Vec::new(),
+        parts: Vec::new(),
+        part: None,
     };
     for index in 0_u32..10_000 {
         // Names that have little in common, as those of people.
