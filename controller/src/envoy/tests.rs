@@ -113,7 +113,7 @@ fn only_what_changed_is_encoded_anew() {
         (ResourceType::Route, "ingress", true, true),
         (ResourceType::Listener, "https", true, true),
         (ResourceType::Secret, "default-certificate", true, true),
-        (ResourceType::Extension, "ingress-wasm", false, true),
+        (ResourceType::Extension, "ingress-wasm", true, true),
     ];
     for (kind, name, same, same_version) in cases {
         assert_eq!(get(kind, name), (same, same_version), "{kind} {name}");
