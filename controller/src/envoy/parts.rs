@@ -199,14 +199,14 @@ mod tests {
             action: Action::Forward {
                 cluster: format!("{name}{path}"),
                 service: String::new(),
-                balancing: (position % 2 == 1).then_some(position / 2),
+                balancing: (!position.is_multiple_of(2)).then_some(position / 2),
             },
         };
         Host {
             name: name.to_owned(),
             path_matching: PathMatching::Elements,
             app_root: None,
-            tls: position % 3 == 0,
+            tls: position.is_multiple_of(3),
             aliases: Vec::new(),
             redirect_to: None,
             client_certificate: None,
