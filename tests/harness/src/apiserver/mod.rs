@@ -1,222 +1,276 @@
-//! A double of the Kubernetes API server: it keeps objects, lists and watches them over real HTTP, and fails on
-//! demand in the ways that real ones do.
+//! A double of the Kubernetes API server: list, watch, get and the ways to write, over HTTP and for any
+//! resource, with faults at the flick of a switch.
 //!
-//! It knows what all resources have in common, and nothing of any: schemas are not checked, and nothing is
-//! decided about objects. Authentication and TLS are left out; discovery is, too.
+//! What clients rely on is as in the real one: one counter of versions for everything, lists in pages that are
+//! consistent, watches that go on from a version or answer 410, bookmarks, selectors, metadata alone,
+//! conflicts, `status` as a subresource, server-side apply. There is no validation of what objects say, no
+//! admission, no garbage collection, and everybody may do everything unless a [`Rule`] says otherwise.
 //!
-//! [`address`] reads paths and selectors, [`store`] keeps the objects and their history, [`serve`] answers
-//! requests, and this module runs it and makes it fail.
+//! `resources` reads URLs, `http` answers requests, `objects` does what they ask for, `watch` sends what
+//! happens, `store` keeps it, `patch` and `select` are what their names say, `faults` are the switches.
 
-mod address;
-mod serve;
+mod control;
+mod failure;
+mod faults;
+mod http;
+mod objects;
+mod patch;
+mod resources;
+mod select;
 mod store;
+mod watch;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
-use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::runtime::Runtime;
 
-use self::address::Address;
-use self::store::{Key, Store, Wanted};
+pub use faults::{Answer, Asked, Away, Rule};
+pub use resources::Resource;
 
-/// Kinds without a namespace.
-const CLUSTER_WIDE: &[&str] = &["IngressClass", "Namespace", "Node", "ValidatingWebhookConfiguration"];
+use faults::Faults;
+use store::Store;
+use watch::Orders;
 
-/// A running double. Ends when it is dropped.
-#[derive(Debug)]
-pub struct ApiServer {
-    address: SocketAddr,
-    shared: Arc<Shared>,
-    runtime: Option<tokio::runtime::Runtime>,
+/// How the double is.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// How many events of a resource it remembers.
+    pub history: usize,
+    /// How often a watch is sent a bookmark.
+    pub bookmarks: Duration,
+    /// It can send what is there as a watch (`sendInitialEvents`), as API servers since 1.34 do.
+    pub streaming_lists: bool,
 }
 
-/// What requests and the owner share.
-#[derive(Debug)]
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            address: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            history: 50_000,
+            bookmarks: Duration::from_secs(5),
+            streaming_lists: true,
+        }
+    }
+}
+
+/// What all requests share.
 struct Shared {
-    store: Mutex<Store>,
-    faults: Mutex<Faults>,
-    counts: Mutex<BTreeMap<String, u64>>,
-    /// Told when all watches are to end.
-    drop_watches: Notify,
-    /// Whether connections are to be taken.
-    open: watch::Sender<bool>,
-    /// Whether they are.
-    listens: Mutex<bool>,
-    listens_changed: Condvar,
+    settings: Settings,
+    state: Mutex<State>,
+    /// The newest version: changes with every write.
+    changed: tokio::sync::watch::Sender<u64>,
+    orders: tokio::sync::watch::Sender<Orders>,
+    away: tokio::sync::watch::Sender<Away>,
 }
 
-/// What goes wrong.
-#[derive(Debug, Default)]
-struct Faults {
-    /// Requests are answered with this status until then; those with 429 are told to come back after a second.
-    failing: Option<(u16, Instant)>,
-    /// Resources that nobody may see, as `secrets` or `ingresses.networking.k8s.io`.
-    forbidden: BTreeSet<String>,
+struct State {
+    store: Store,
+    resources: Vec<Resource>,
+    faults: Faults,
 }
 
 impl Shared {
-    fn store(&self) -> MutexGuard<'_, Store> {
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn faults(&self) -> MutexGuard<'_, Faults> {
-        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set_listens(&self, listens: bool) {
-        *self.listens.lock().unwrap_or_else(PoisonError::into_inner) = listens;
-        self.listens_changed.notify_all();
-    }
-
-    /// Opens or closes the door, and waits until it is.
-    fn set_open(&self, open: bool) {
-        self.open.send_replace(open);
-        let listens = self.listens.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.listens_changed.wait_while(listens, |listens| *listens != open));
-    }
-
-    fn count(&self, what: String) {
-        *self.counts.lock().unwrap_or_else(PoisonError::into_inner).entry(what).or_default() += 1;
+    /// Wakes up the watches.
+    fn announce(&self) {
+        let version = self.lock().store.version();
+        self.changed.send_replace(version);
     }
 }
 
+/// A running double. Ends with its owner.
+pub struct ApiServer {
+    shared: Arc<Shared>,
+    address: SocketAddr,
+    runtime: Option<Runtime>,
+}
+
 impl ApiServer {
-    /// Starts one on this port of the loopback interface; 0 asks for a free one.
+    /// Starts one on a free port.
     ///
     /// # Errors
     ///
-    /// When the port cannot be had.
-    pub fn start(port: u16) -> io::Result<ApiServer> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
-        listener.set_nonblocking(true)?;
-        let address = listener.local_addr()?;
-        let listener = {
-            let _inside = runtime.enter();
-            TcpListener::from_std(listener)?
+    /// When there is none.
+    pub fn start() -> io::Result<ApiServer> {
+        ApiServer::start_with(Settings::default())
+    }
+
+    /// Starts one.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
+    pub fn start_with(settings: Settings) -> io::Result<ApiServer> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("apiserver")
+            .enable_all()
+            .build()?;
+        let state = State {
+            store: Store::new(settings.history),
+            resources: resources::known(),
+            faults: Faults::default(),
         };
+        let address = settings.address;
         let shared = Arc::new(Shared {
-            store: Mutex::default(),
-            faults: Mutex::default(),
-            counts: Mutex::default(),
-            drop_watches: Notify::new(),
-            open: watch::channel(true).0,
-            listens: Mutex::new(true),
-            listens_changed: Condvar::new(),
+            settings,
+            state: Mutex::new(state),
+            changed: tokio::sync::watch::Sender::new(0),
+            orders: tokio::sync::watch::Sender::default(),
+            away: tokio::sync::watch::Sender::new(Away::No),
         });
-        runtime.spawn(run(listener, address, Arc::clone(&shared)));
-        Ok(ApiServer { address, shared, runtime: Some(runtime) })
+        for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+            objects::make_namespace(&mut shared.lock(), namespace);
+        }
+        let listener = listen(&runtime, address)?;
+        let address = listener.local_addr()?;
+        runtime.spawn(http::serve(Arc::clone(&shared), listener));
+        Ok(ApiServer { shared, address, runtime: Some(runtime) })
+    }
+
+    /// Answers requests that set the switches, at an address of their own.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot listen.
+    pub fn control(&self, address: SocketAddr) -> io::Result<SocketAddr> {
+        let runtime = self.runtime.as_ref().ok_or_else(|| io::Error::other("it has ended"))?;
+        let listener = listen(runtime, address)?;
+        let address = listener.local_addr()?;
+        runtime.spawn(control::serve(Arc::clone(&self.shared), listener));
+        Ok(address)
     }
 
     /// Where it listens.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
     }
 
-    /// Writes a configuration for clients into a folder.
+    /// Writes a kubeconfig with which clients find it.
     ///
     /// # Errors
     ///
-    /// When it cannot be written.
-    pub fn kubeconfig(&self, folder: &Path) -> io::Result<PathBuf> {
-        let path = folder.join("kubeconfig");
-        std::fs::write(&path, kubeconfig(self.address))?;
-        Ok(path)
+    /// When the file cannot be written.
+    pub fn write_kubeconfig(&self, path: &Path) -> io::Result<()> {
+        let text = format!(
+            "apiVersion: v1\nkind: Config\nclusters:\n- name: double\n  cluster:\n    server: {}\ncontexts:\n\
+             - name: double\n  context:\n    cluster: double\n    user: double\nusers:\n- name: double\n  \
+             user: {{}}\ncurrent-context: double\n",
+            self.url()
+        );
+        std::fs::write(path, text)
     }
 
-    /// Puts objects in, each in place of one of its name. Text is YAML of one or more documents; where an object
-    /// names no namespace, it is `default`.
+    /// Puts an object as it is, status included; makes its namespace where there is none.
     ///
     /// # Errors
     ///
-    /// When an object lacks what every object has.
-    pub fn apply(&self, manifests: &str) -> Result<(), String> {
-        let documents: Vec<Value> =
-            serde_saphyr::from_multiple(manifests).map_err(|error| format!("no manifests: {error}"))?;
-        for mut object in documents.into_iter().filter(|document| !document.is_null()) {
-            let cluster_wide = object["kind"].as_str().is_some_and(|kind| CLUSTER_WIDE.contains(&kind));
-            if !cluster_wide && object["metadata"]["namespace"].is_null() {
-                object["metadata"]["namespace"] = "default".into();
-            }
-            self.put(object)?;
-        }
+    /// When its `apiVersion` and `kind` are not known, or it has no name.
+    pub fn put(&self, object: Value) -> Result<(), String> {
+        objects::put(&mut self.shared.lock(), object).map_err(|failure| failure.message)?;
+        self.shared.announce();
         Ok(())
     }
 
-    /// Puts an object in, in place of one of its name.
+    /// Puts the objects of manifests, YAML of one or more documents.
     ///
     /// # Errors
     ///
-    /// When it lacks what every object has.
-    pub fn put(&self, object: Value) -> Result<(), String> {
-        put(&mut self.shared.store(), object)
+    /// When they cannot be read, or as of [`ApiServer::put`].
+    pub fn apply(&self, manifests: &str) -> Result<(), String> {
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(manifests).map_err(|error| format!("no manifests: {error}"))?;
+        documents.into_iter().filter(|document| !document.is_null()).try_for_each(|object| self.put(object))
     }
 
-    /// The object at a path of the API.
-    pub fn get(&self, path: &str) -> Option<Value> {
-        let (_, key) = key(path)?;
-        self.shared.store().get(&key).map(|object| (**object).clone())
+    /// The object, if there is one. `resource` is `plural.group`; no namespace is the empty one.
+    pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Value> {
+        let key = (namespace.to_owned(), name.to_owned());
+        self.shared.lock().store.get(resource, &key).map(|object| object.value.clone())
     }
 
-    /// The objects at a path of the API that names a resource.
-    pub fn list(&self, path: &str) -> Vec<Value> {
-        let Some(address) = Address::parse(path) else { return Vec::new() };
-        let found = self.shared.store().list(&address, &Wanted::default());
-        found.iter().map(|object| (**object).clone()).collect()
+    /// All objects of a resource.
+    pub fn list(&self, resource: &str) -> Vec<Value> {
+        self.shared.lock().store.objects(resource).values().map(|object| object.value.clone()).collect()
     }
 
-    /// Deletes the object at a path of the API; gives whether there was one.
-    pub fn delete(&self, path: &str) -> bool {
-        key(path).is_some_and(|(_, key)| self.shared.store().delete(&key).is_ok())
+    /// Removes an object; whether there was one.
+    pub fn delete(&self, resource: &str, namespace: &str, name: &str) -> bool {
+        let key = (namespace.to_owned(), name.to_owned());
+        let deleted = self.shared.lock().store.delete(resource, &key).is_some();
+        self.shared.announce();
+        deleted
     }
 
-    /// How often each resource was asked for, as `list ingresses.networking.k8s.io`.
-    pub fn requests(&self) -> BTreeMap<String, u64> {
-        self.shared.counts.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Is away from now on, or back.
+    pub fn away(&self, away: Away) {
+        self.shared.away.send_replace(away);
     }
 
-    /// Takes no connections any more, and breaks those that there are.
-    pub fn go_away(&self) {
-        self.shared.set_open(false);
+    /// Ends all watches, as they end by themselves.
+    pub fn end_watches(&self) {
+        self.shared.orders.send_modify(|orders| orders.ended += 1);
     }
 
-    /// Takes connections again.
-    pub fn come_back(&self) {
-        self.shared.set_open(true);
+    /// Forgets everything that happened, and tells all watches with 410 that they have to list anew.
+    pub fn expire_watches(&self) {
+        self.shared.expire_watches();
     }
 
-    /// Ends all watches.
-    pub fn drop_watches(&self) {
-        self.shared.drop_watches.notify_waiters();
+    /// Forgets everything that happened; a watch that is begun from a version before is answered 410.
+    pub fn compact(&self) {
+        self.shared.lock().store.compact();
     }
 
-    /// Forgets what has happened so far and ends all watches: those that are taken up where they were are told
-    /// 410 Gone, by an event as real servers do it.
-    pub fn forget_history(&self) {
-        self.shared.store().forget_history();
-        self.drop_watches();
+    /// Answers some requests otherwise from now on.
+    pub fn rule(&self, rule: Rule) {
+        self.shared.lock().faults.add(rule);
     }
 
-    /// Answers each request with this status for a while.
-    pub fn fail(&self, status: u16, time: Duration) {
-        self.shared.faults().failing = Some((status, Instant::now() + time));
+    /// Answers as usual.
+    pub fn clear_rules(&self) {
+        self.shared.lock().faults.clear();
     }
 
-    /// Lets nobody see a resource, named as `secrets` or `ingresses.networking.k8s.io`.
-    pub fn forbid(&self, resource: &str) {
-        self.shared.faults().forbidden.insert(resource.to_owned());
+    /// How many requests of a verb for a resource there were.
+    pub fn count(&self, verb: &str, resource: &str) -> u64 {
+        self.shared.lock().faults.count(verb, resource)
     }
 
-    /// Lets a resource be seen again.
-    pub fn allow(&self, resource: &str) {
-        self.shared.faults().forbidden.remove(resource);
+    /// The requests there were, oldest first.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.shared.lock().faults.asked().cloned().collect()
+    }
+
+    /// Forgets the requests there were.
+    pub fn forget_asked(&self) {
+        self.shared.lock().faults.forget();
+    }
+}
+
+/// Does not block, so that tests may themselves be asynchronous.
+fn listen(runtime: &Runtime, address: SocketAddr) -> io::Result<tokio::net::TcpListener> {
+    let listener = std::net::TcpListener::bind(address)?;
+    listener.set_nonblocking(true)?;
+    let _inside = runtime.enter();
+    tokio::net::TcpListener::from_std(listener)
+}
+
+impl Shared {
+    fn expire_watches(&self) {
+        self.lock().store.compact();
+        self.orders.send_modify(|orders| orders.expired += 1);
+        self.announce();
     }
 }
 
@@ -224,110 +278,6 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
-        }
-    }
-}
-
-/// A configuration for clients of a server at this address.
-pub fn kubeconfig(address: SocketAddr) -> String {
-    format!(
-        "apiVersion: v1
-kind: Config
-clusters:
-- name: double
-  cluster: {{server: 'http://{address}'}}
-users:
-- name: double
-  user: {{}}
-contexts:
-- name: double
-  context: {{cluster: double, user: double}}
-current-context: double
-"
-    )
-}
-
-/// The plural of a kind, by the rules of English that suffice.
-fn plural(kind: &str) -> String {
-    let name = kind.to_ascii_lowercase();
-    if name == "endpoints" {
-        return name;
-    }
-    match name.strip_suffix('y') {
-        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
-        _ if name.ends_with(['s', 'x']) => format!("{name}es"),
-        _ => format!("{name}s"),
-    }
-}
-
-fn put(store: &mut Store, object: Value) -> Result<(), String> {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let address = Address {
-        api_version: text(&object["apiVersion"]),
-        plural: plural(&text(&object["kind"])),
-        namespace: None,
-        name: None,
-        subresource: None,
-    };
-    let (namespace, name) = (text(&object["metadata"]["namespace"]), text(&object["metadata"]["name"]));
-    if address.api_version.is_empty() || address.plural == "s" || name.is_empty() {
-        return Err(format!("apiVersion, kind and metadata.name are needed: {object}"));
-    }
-    let key = Key::new(&address, &namespace, &name);
-    let put = match store.get(&key).cloned() {
-        None => store.create(&address, object),
-        Some(before) => {
-            let mut object = object;
-            // Whatever version it was made from.
-            object["metadata"]["resourceVersion"] = before["metadata"]["resourceVersion"].clone();
-            store.replace(&key, object, false)
-        }
-    };
-    put.map(drop).map_err(|refusal| format!("{refusal:?}: {namespace}/{name}"))
-}
-
-fn key(path: &str) -> Option<(Address, Key)> {
-    let address = Address::parse(path)?;
-    let key = Key::new(&address, address.namespace.as_deref().unwrap_or_default(), address.name.as_deref()?);
-    Some((address, key))
-}
-
-/// Takes connections while it is to be there.
-async fn run(listener: TcpListener, address: SocketAddr, shared: Arc<Shared>) {
-    let mut open = shared.open.subscribe();
-    let mut listener = Some(listener);
-    loop {
-        let here = match listener.take() {
-            Some(listener) => listener,
-            None => match TcpListener::bind(address).await {
-                Ok(listener) => listener,
-                Err(_) => {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-            },
-        };
-        shared.set_listens(true);
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                accepted = here.accept() => if let Ok((stream, _)) = accepted {
-                    connections.spawn(serve::connection(stream, Arc::clone(&shared)));
-                },
-                Some(_) = connections.join_next() => {}
-                changed = open.changed() => match changed {
-                    Ok(()) if !*open.borrow_and_update() => break,
-                    Ok(()) => {}
-                    Err(_) => return,
-                },
-            }
-        }
-        // Whoever is connected is cut off, and nobody is let in.
-        drop(here);
-        connections.shutdown().await;
-        shared.set_listens(false);
-        if open.wait_for(|open| *open).await.is_err() {
-            return;
         }
     }
 }

@@ -1,303 +1,200 @@
-//! The objects, and what became of them: what etcd is to an API server.
+//! Objects, their versions, and what happened to them lately.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
-use tokio::sync::watch;
+use serde_json::Value;
 
-use super::address::{Address, Selector};
+use super::patch::Applied;
 
-/// How many changes are remembered.
-const HISTORY: usize = 20_000;
+/// `(namespace, name)`; the namespace is empty where there is none.
+pub type Key = (String, String);
 
-/// Resources whose `status` is written by its subresource only.
-const WITH_STATUS: &[&str] = &["ingresses", "services", "pods", "nodes"];
-
-/// Where an object stands.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
-    /// Group and plural, without version: an object is the same in each.
-    resource: String,
-    namespace: String,
-    name: String,
-}
-
-/// A change.
-#[derive(Debug, Clone)]
-pub(super) struct Change {
-    pub(super) version: u64,
-    resource: String,
-    /// `ADDED`, `MODIFIED` or `DELETED`.
-    kind: &'static str,
-    object: Arc<Value>,
-    before: Option<Arc<Value>>,
-}
-
-/// Which objects are wanted.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Wanted {
-    pub(super) labels: Selector,
-    pub(super) fields: Selector,
-}
-
-/// Why something was not done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
-    NotFound,
-    AlreadyExists,
-    Conflict,
-    Invalid,
-}
-
-/// The objects.
+/// A version of an object.
 #[derive(Debug)]
-pub(super) struct Store {
-    version: u64,
-    /// Changes after this one are remembered.
+pub struct Object {
+    /// As it is sent.
+    pub value: Value,
+    /// What was applied by whom.
+    pub applied: Applied,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// The version that came of it.
+    pub version: u64,
+    /// The object, as it was last if it is gone.
+    pub object: Arc<Object>,
+    /// The version before.
+    pub before: Option<Arc<Object>>,
+    /// It is gone.
+    pub deleted: bool,
+}
+
+/// All objects of a resource.
+pub type Objects = BTreeMap<Key, Arc<Object>>;
+
+#[derive(Debug, Default)]
+struct Shelf {
+    objects: Arc<Objects>,
+    events: VecDeque<Event>,
+    /// Events up to this version are forgotten.
     forgotten: u64,
-    objects: BTreeMap<Key, Arc<Value>>,
-    history: VecDeque<Change>,
-    news: watch::Sender<u64>,
 }
 
-impl Default for Store {
-    fn default() -> Self {
-        // Not 0: that has a meaning of its own.
-        Store {
-            version: 1,
-            forgotten: 1,
-            objects: BTreeMap::new(),
-            history: VecDeque::new(),
-            news: watch::channel(1).0,
-        }
-    }
+/// The store: by resource (`plural.group`).
+#[derive(Debug)]
+pub struct Store {
+    version: u64,
+    shelves: BTreeMap<String, Shelf>,
+    history: usize,
+    /// Everything up to this version is forgotten.
+    compacted: u64,
+    /// What lists that are read page by page go on with.
+    snapshots: VecDeque<(String, u64, Arc<Objects>)>,
 }
 
-impl Key {
-    pub(super) fn new(address: &Address, namespace: &str, name: &str) -> Key {
-        Key { resource: address.resource(), namespace: namespace.to_owned(), name: name.to_owned() }
-    }
-}
-
-impl Wanted {
-    fn takes(&self, object: &Value) -> bool {
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        let label = |key: &str| text(&object["metadata"]["labels"][key]);
-        let field = |key: &str| {
-            let mut value = object;
-            for part in key.split('.') {
-                value = value.get(part)?;
-            }
-            text(value)
-        };
-        self.labels.matches(label) && self.fields.matches(field)
-    }
-}
-
-impl Change {
-    /// The event of a watch, if the change is one to it: an object that no longer matches is deleted to it.
-    pub(super) fn event(
-        &self,
-        address: &Address,
-        namespace: Option<&str>,
-        wanted: &Wanted,
-    ) -> Option<(&'static str, &Value)> {
-        let of_namespace = namespace.is_none_or(|wanted| self.object["metadata"]["namespace"] == wanted);
-        if self.resource != address.resource() || !of_namespace {
-            return None;
-        }
-        let was = self.before.as_ref().is_some_and(|before| wanted.takes(before));
-        let is = self.kind != "DELETED" && wanted.takes(&self.object);
-        let kind = match (was, is) {
-            (false, false) => return None,
-            (true, false) => "DELETED",
-            (false, true) => "ADDED",
-            (true, true) => "MODIFIED",
-        };
-        Some((kind, &self.object))
-    }
-}
+/// How many lists may be read page by page at a time.
+const SNAPSHOTS: usize = 32;
 
 impl Store {
-    /// The version of the last change.
-    pub(super) fn version(&self) -> u64 {
+    /// An empty store that remembers so many events of a resource.
+    pub fn new(history: usize) -> Store {
+        Store { version: 1, shelves: BTreeMap::new(), history, compacted: 0, snapshots: VecDeque::new() }
+    }
+
+    /// The newest version.
+    pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// Tells of each change.
-    pub(super) fn news(&self) -> watch::Receiver<u64> {
-        self.news.subscribe()
+    /// All objects of a resource, as they are now.
+    pub fn objects(&self, resource: &str) -> Arc<Objects> {
+        self.shelves.get(resource).map(|shelf| Arc::clone(&shelf.objects)).unwrap_or_default()
     }
 
-    /// Forgets what has happened so far: watches from before cannot be taken up.
-    pub(super) fn forget_history(&mut self) {
-        self.history.clear();
-        self.forgotten = self.version;
+    /// One object.
+    pub fn get(&self, resource: &str, key: &Key) -> Option<Arc<Object>> {
+        self.shelves.get(resource)?.objects.get(key).cloned()
     }
 
-    /// The changes after a version; none where they are no longer known.
-    pub(super) fn since(&self, version: u64) -> Option<impl Iterator<Item = &Change>> {
-        let start = self.history.partition_point(|change| change.version <= version);
-        (version >= self.forgotten).then(|| self.history.range(start..))
-    }
-
-    /// All objects that are wanted, in the order of their names.
-    pub(super) fn list(&self, address: &Address, wanted: &Wanted) -> Vec<Arc<Value>> {
-        let resource = address.resource();
-        let first = Key {
-            resource: resource.clone(),
-            namespace: address.namespace.clone().unwrap_or_default(),
-            name: String::new(),
-        };
-        self.objects
-            .range(first..)
-            .take_while(|(key, _)| key.resource == resource)
-            .filter(|(key, _)| address.namespace.as_ref().is_none_or(|wanted| key.namespace == *wanted))
-            .map(|(_, object)| object)
-            .filter(|object| wanted.takes(object))
-            .cloned()
-            .collect()
-    }
-
-    pub(super) fn get(&self, key: &Key) -> Option<&Arc<Value>> {
-        self.objects.get(key)
-    }
-
-    /// Puts a new object in.
-    pub(super) fn create(&mut self, address: &Address, mut object: Value) -> Result<Arc<Value>, Refusal> {
-        let fields = object.as_object_mut().ok_or(Refusal::Invalid)?;
-        let metadata = fields.entry("metadata").or_insert_with(|| json!({}));
-        let metadata = metadata.as_object_mut().ok_or(Refusal::Invalid)?;
-        if let Some(namespace) = &address.namespace {
-            metadata.insert("namespace".to_owned(), json!(namespace));
-        }
-        if let (None, Some(Value::String(start))) = (metadata.get("name"), metadata.get("generateName")) {
-            let name = format!("{start}{:05x}", self.version);
-            metadata.insert("name".to_owned(), json!(name));
-        }
-        let name = metadata.get("name").and_then(Value::as_str).ok_or(Refusal::Invalid)?.to_owned();
-        let namespace = metadata.get("namespace").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let key = Key::new(address, &namespace, &name);
-        if self.objects.contains_key(&key) {
-            return Err(Refusal::AlreadyExists);
-        }
-        metadata.insert("uid".to_owned(), json!(format!("00000000-0000-4000-8000-{:012x}", self.version)));
-        metadata.entry("creationTimestamp").or_insert_with(|| json!(now()));
-        metadata.insert("generation".to_owned(), json!(1));
-        Ok(self.put(key, object, "ADDED"))
-    }
-
-    /// Replaces an object. With `status`, only its status; without, all but that.
-    pub(super) fn replace(
-        &mut self,
-        key: &Key,
-        mut object: Value,
-        status: bool,
-    ) -> Result<Arc<Value>, Refusal> {
-        let before = Arc::clone(self.objects.get(key).ok_or(Refusal::NotFound)?);
-        let given = object["metadata"]["resourceVersion"].as_str().filter(|version| !version.is_empty());
-        if given.is_some_and(|given| before["metadata"]["resourceVersion"] != given) {
-            return Err(Refusal::Conflict);
-        }
-        let own_status = WITH_STATUS.iter().any(|plural| key.resource.split('.').next() == Some(*plural));
-        if status {
-            let new = object.get("status").cloned();
-            object = (*before).clone();
-            set(&mut object, "status", new);
-        } else if own_status {
-            set(&mut object, "status", before.get("status").cloned());
-        }
-        let metadata = object["metadata"].as_object_mut().ok_or(Refusal::Invalid)?;
-        for fixed in ["uid", "creationTimestamp", "generation", "name", "namespace"] {
-            match before["metadata"].get(fixed) {
-                Some(value) => drop(metadata.insert(fixed.to_owned(), value.clone())),
-                None => drop(metadata.remove(fixed)),
-            }
-        }
-        metadata.insert("resourceVersion".to_owned(), before["metadata"]["resourceVersion"].clone());
-        if object == *before {
-            return Ok(before);
-        }
-        if object.get("spec") != before.get("spec") {
-            let generation = before["metadata"]["generation"].as_u64().unwrap_or(0) + 1;
-            object["metadata"]["generation"] = json!(generation);
-        }
-        Ok(self.put(key.clone(), object, "MODIFIED"))
-    }
-
-    pub(super) fn delete(&mut self, key: &Key) -> Result<Arc<Value>, Refusal> {
-        let before = self.objects.remove(key).ok_or(Refusal::NotFound)?;
-        let mut last = (*before).clone();
+    /// Puts an object, under a new version that is written into it.
+    pub fn put(&mut self, resource: &str, key: Key, mut value: Value, applied: Applied) -> Arc<Object> {
         self.version += 1;
-        last["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let last = Arc::new(last);
-        self.remember(key, "DELETED", Arc::clone(&last), Some(before));
-        Ok(last)
-    }
-
-    fn put(&mut self, key: Key, mut object: Value, kind: &'static str) -> Arc<Value> {
-        self.version += 1;
-        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let object = Arc::new(object);
-        let before = self.objects.insert(key.clone(), Arc::clone(&object));
-        self.remember(&key, kind, Arc::clone(&object), before);
+        let version = self.version;
+        stamp(&mut value, version);
+        let object = Arc::new(Object { value, applied });
+        let shelf = self.shelves.entry(resource.to_owned()).or_default();
+        let before = Arc::make_mut(&mut shelf.objects).insert(key, Arc::clone(&object));
+        shelf.events.push_back(Event { version, object: Arc::clone(&object), before, deleted: false });
+        shelf.trim(self.history);
         object
     }
 
-    fn remember(&mut self, key: &Key, kind: &'static str, object: Arc<Value>, before: Option<Arc<Value>>) {
-        let resource = key.resource.clone();
-        self.history.push_back(Change { version: self.version, resource, kind, object, before });
-        if self.history.len() > HISTORY
-            && let Some(oldest) = self.history.pop_front()
-        {
-            self.forgotten = oldest.version;
+    /// Removes an object.
+    pub fn delete(&mut self, resource: &str, key: &Key) -> Option<Arc<Object>> {
+        let shelf = self.shelves.get_mut(resource)?;
+        let before = Arc::make_mut(&mut shelf.objects).remove(key)?;
+        self.version += 1;
+        let version = self.version;
+        let mut value = before.value.clone();
+        stamp(&mut value, version);
+        let object = Arc::new(Object { value, applied: Applied::new() });
+        shelf.events.push_back(Event {
+            version,
+            object: Arc::clone(&object),
+            before: Some(before),
+            deleted: true,
+        });
+        shelf.trim(self.history);
+        Some(object)
+    }
+
+    /// What happened to a resource after a version, at most `limit` events; `Err` with the oldest version that
+    /// can be asked for if that is not known any more.
+    pub fn since(&self, resource: &str, version: u64, limit: usize) -> Result<Vec<Event>, u64> {
+        let shelf = self.shelves.get(resource);
+        let forgotten = shelf.map_or(0, |shelf| shelf.forgotten).max(self.compacted);
+        if version < forgotten {
+            return Err(forgotten);
         }
-        self.news.send_replace(self.version);
+        let Some(shelf) = shelf else { return Ok(Vec::new()) };
+        let start = shelf.events.partition_point(|event| event.version <= version);
+        Ok(shelf.events.range(start..).take(limit).cloned().collect())
     }
-}
 
-fn set(object: &mut Value, name: &str, value: Option<Value>) {
-    let Some(fields) = object.as_object_mut() else { return };
-    match value {
-        Some(value) => drop(fields.insert(name.to_owned(), value)),
-        None => drop(fields.remove(name)),
-    }
-}
-
-/// The present time as objects have it (RFC 3339, whole seconds).
-pub(super) fn now() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let (days, seconds) = (now.as_secs() / 86_400, now.as_secs() % 86_400);
-    // Howard Hinnant's `civil_from_days`, for days after 1970.
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_index = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// JSON Merge Patch (RFC 7396).
-pub(super) fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(changes) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let Value::Object(fields) = target else { return };
-    for (name, change) in changes {
-        if change.is_null() {
-            fields.remove(name);
-        } else {
-            merge(fields.entry(name).or_insert(Value::Null), change);
+    /// Forgets everything that happened.
+    pub fn compact(&mut self) {
+        // So that even who has just listed is too late.
+        self.version += 1;
+        self.snapshots.clear();
+        self.compacted = self.version;
+        for shelf in self.shelves.values_mut() {
+            shelf.events.clear();
         }
+    }
+
+    /// Keeps a list for those who go on reading it.
+    pub fn keep(&mut self, resource: &str, version: u64, objects: &Arc<Objects>) {
+        if self.kept(resource, version).is_some() {
+            return;
+        }
+        if self.snapshots.len() == SNAPSHOTS {
+            self.snapshots.pop_front();
+        }
+        self.snapshots.push_back((resource.to_owned(), version, Arc::clone(objects)));
+    }
+
+    /// A list that was kept.
+    pub fn kept(&self, resource: &str, version: u64) -> Option<Arc<Objects>> {
+        self.snapshots
+            .iter()
+            .find(|(name, of, _)| name == resource && *of == version)
+            .map(|(_, _, objects)| Arc::clone(objects))
+    }
+}
+
+impl Shelf {
+    fn trim(&mut self, history: usize) {
+        while self.events.len() > history {
+            if let Some(event) = self.events.pop_front() {
+                self.forgotten = event.version;
+            }
+        }
+    }
+}
+
+fn stamp(value: &mut Value, version: u64) {
+    value["metadata"]["resourceVersion"] = version.to_string().into();
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn key(name: &str) -> Key {
+        ("n".to_owned(), name.to_owned())
+    }
+
+    #[test]
+    fn remembers_so_much_and_no_more() {
+        let mut store = Store::new(2);
+        let versions = ["a", "b", "c"].map(|name| {
+            store.put("x", key(name), json!({}), Applied::new());
+            store.version()
+        });
+        assert_eq!(store.since("x", versions[0], 9).map(|events| events.len()), Ok(2));
+        assert_eq!(store.since("x", versions[0] - 1, 9).map(|_| ()), Err(versions[0]));
+        assert!(store.delete("x", &key("a")).is_some());
+        let gone = store.version();
+        let events = store.since("x", versions[2], 9).expect("known");
+        assert!(events[0].deleted && events[0].version == gone, "{events:?}");
+        store.compact();
+        assert!(store.since("x", gone, 9).is_err());
+        assert_eq!(store.since("x", store.version(), 9).map(|events| events.len()), Ok(0));
+        assert_eq!(store.objects("x").len(), 2, "objects stay");
     }
 }
