@@ -55,9 +55,7 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
 
 fn act(shared: &Shared, method: &Method, path: &str, body: &[u8]) -> Result<Value, String> {
     match (method, path) {
-        (&Method::PUT, "/away") => {
-            shared.away.send_replace(read::<Away>(body)?);
-        }
+        (&Method::PUT, "/away") => shared.set_away(read::<Away>(body)?),
         (&Method::POST, "/watches/end") => shared.orders.send_modify(|orders| orders.ended += 1),
         (&Method::POST, "/watches/expire") => shared.expire_watches(),
         (&Method::POST, "/compact") => shared.lock().store.compact(),

@@ -75,7 +75,7 @@ async fn accept(listener: Option<&TcpListener>) -> TcpStream {
 
 async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     let _ = stream.set_nodelay(true);
-    let mut away = shared.away.subscribe();
+    let mut cuts = shared.cuts.subscribe();
     let service = service_fn(|request| {
         let shared = Arc::clone(&shared);
         async move { Ok::<_, Infallible>(answer(&shared, request).await) }
@@ -84,7 +84,7 @@ async fn connection(shared: Arc<Shared>, stream: TcpStream) {
     tokio::select! {
         _ = served => {}
         // Dropped without a word.
-        _ = away.wait_for(|away| *away == Away::Refuse) => {}
+        _ = cuts.changed() => {}
     }
 }
 

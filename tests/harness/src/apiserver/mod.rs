@@ -68,6 +68,8 @@ struct Shared {
     changed: tokio::sync::watch::Sender<u64>,
     orders: tokio::sync::watch::Sender<Orders>,
     away: tokio::sync::watch::Sender<Away>,
+    /// Counts how often all connections were cut.
+    cuts: tokio::sync::watch::Sender<u64>,
 }
 
 struct State {
@@ -128,6 +130,7 @@ impl ApiServer {
             changed: tokio::sync::watch::Sender::new(0),
             orders: tokio::sync::watch::Sender::default(),
             away: tokio::sync::watch::Sender::new(Away::No),
+            cuts: tokio::sync::watch::Sender::default(),
         });
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             objects::make_namespace(&mut shared.lock(), namespace);
@@ -214,7 +217,7 @@ impl ApiServer {
 
     /// Is away from now on, or back.
     pub fn away(&self, away: Away) {
-        self.shared.away.send_replace(away);
+        self.shared.set_away(away);
     }
 
     /// Ends all watches, as they end by themselves.
@@ -267,6 +270,13 @@ fn listen(runtime: &Runtime, address: SocketAddr) -> io::Result<tokio::net::TcpL
 }
 
 impl Shared {
+    fn set_away(&self, away: Away) {
+        self.away.send_replace(away);
+        if away == Away::Refuse {
+            self.cuts.send_modify(|cuts| *cuts += 1);
+        }
+    }
+
     fn expire_watches(&self) {
         self.lock().store.compact();
         self.orders.send_modify(|orders| orders.expired += 1);

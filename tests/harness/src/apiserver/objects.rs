@@ -77,7 +77,7 @@ fn key(target: &Target, name: &str) -> Key {
 }
 
 /// The one object that a request names.
-fn named<'a>(target: &'a Target) -> Result<&'a str, Failure> {
+fn named(target: &Target) -> Result<&str, Failure> {
     target.name.as_deref().ok_or_else(|| Failure::bad_request("name is required"))
 }
 

@@ -30,7 +30,9 @@ impl Resource {
 }
 
 /// Group, versions, plural, kind, namespaced, status.
-const KNOWN: &[(&str, &[&str], &str, &str, bool, bool)] = &[
+type Row = (&'static str, &'static [&'static str], &'static str, &'static str, bool, bool);
+
+const KNOWN: &[Row] = &[
     ("", &["v1"], "namespaces", "Namespace", false, true),
     ("", &["v1"], "nodes", "Node", false, true),
     ("", &["v1"], "configmaps", "ConfigMap", true, false),
