@@ -37,7 +37,7 @@ pub fn api_server_away_loses_nothing() -> Result<(), String> {
             world.api.away(Away::No);
             world.wait_answer(&format!("{name}.example"), "web")?;
             if away == Away::Refuse {
-                assert!(watches(world) > before, "the watch is begun anew");
+                world.wait("the watch is begun anew", |world| watches(world) > before)?;
             }
         }
         world.wait_ready()
