@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: figures of the product as a whole, measured from outside.
 
+mod churn;
 mod processes;
 mod reload;
 mod scale;
@@ -19,6 +20,7 @@ Usage: cargo xtask bench start [--repeats N]
        cargo xtask bench scale [--ingresses N] [--paths N] [--services N] [--repeats N]
        cargo xtask bench reload [--ingresses N] [--paths N] [--services N] [--reloads N]
        cargo xtask bench regex
+       cargo xtask bench churn [--quick]
 
   start   size of the filter module, and how long Envoy needs from its start to its first answer: with the
           filter and the demo's configuration, and with a filter that does nothing
@@ -36,15 +38,17 @@ pub fn run(mut args: Args) -> Result<bool> {
         Some(Arg::Word(word)) if word == "scale" => scale::run(args),
         Some(Arg::Word(word)) if word == "reload" => reload::run(args),
         Some(Arg::Word(word)) if word == "regex" => regex(args),
+        Some(Arg::Word(word)) if word == "churn" => churn::run(args),
         Some(Arg::Option(name)) if args::is_help(&name) => {
             println!("{HELP}");
             Ok(true)
         }
         Some(other) => Err(args::unknown("bench", &other).into()),
-        None => Err(Misuse(
-            "bench what? `start`, `scale`, `reload` or `regex`; see `cargo xtask bench --help`".to_owned(),
-        )
-        .into()),
+        None => {
+            let message =
+                "bench what? `start`, `scale`, `reload`, `regex` or `churn`; see `cargo xtask bench --help`";
+            Err(Misuse(message.to_owned()).into())
+        }
     }
 }
 
