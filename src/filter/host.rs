@@ -1,16 +1,15 @@
 //! The calls to the host: the proxy-wasm ABI 0.2.1, as far as it is used, with every status as a value.
 //!
 //! The SDK's own functions panic on a status that they do not expect, and its text forms on bytes that are
-//! not UTF-8; a panic ends the VM and with it every request of the worker. So the few calls that are made
-//! for each request stand here by themselves.
+//! not UTF-8; a panic ends the VM and with it every request of the worker. What the host calls stands in
+//! [`super::exports`].
 
 #![allow(unsafe_code)]
 
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use proxy_wasm::hostcalls::dispatch_http_call;
-
+use super::header_map;
 use crate::decision::Callout;
 
 /// Which list of headers.
@@ -64,6 +63,20 @@ unsafe extern "C" {
         version: u32,
     ) -> i32;
     fn proxy_continue_stream(stream: i32) -> i32;
+    fn proxy_log(level: i32, message: *const u8, size: usize) -> i32;
+    fn proxy_set_tick_period_milliseconds(period: u32) -> i32;
+    fn proxy_http_call(
+        cluster: *const u8,
+        cluster_size: usize,
+        headers: *const u8,
+        headers_size: usize,
+        body: *const u8,
+        body_size: usize,
+        trailers: *const u8,
+        trailers_size: usize,
+        timeout_ms: u32,
+        number: *mut u32,
+    ) -> i32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> i32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> i32;
     fn proxy_send_local_response(
@@ -199,14 +212,72 @@ pub fn continue_request() -> Result<(), HostError> {
 
 /// Asks a service; its answer comes to `on_http_call_response`. Fails where there is no such cluster.
 pub fn call(callout: &Callout<'_>) -> Result<(), HostError> {
-    // SAFETY: the SDK takes text and only copies its bytes; header values of clients need not be UTF-8. Its own
-    // call is used since it alone leads the answer back to this context.
-    let text = |bytes| unsafe { std::str::from_utf8_unchecked(bytes) };
-    let headers = callout.headers.iter().map(|(name, value)| (&**name, text(&**value))).collect();
-    let timeout = Duration::from_millis(u64::from(callout.timeout_ms));
-    dispatch_http_call(&callout.cluster, headers, None, Vec::new(), timeout)
-        .map(drop)
-        .map_err(|status| HostError(status as i32))
+    let headers: Vec<(&[u8], &[u8])> =
+        callout.headers.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
+    let headers = header_map::encode(&headers);
+    let trailers = header_map::encode::<&[u8], &[u8]>(&[]);
+    // The answer comes to the context that asks, and that asks once at a time: the number is not needed.
+    let mut number = 0;
+    // SAFETY: the host only reads, within the slices, and writes the number.
+    status(unsafe {
+        proxy_http_call(
+            callout.cluster.as_ptr(),
+            callout.cluster.len(),
+            headers.as_ptr(),
+            headers.len(),
+            null(),
+            0,
+            trailers.as_ptr(),
+            trailers.len(),
+            callout.timeout_ms,
+            &mut number,
+        )
+    })
+}
+
+/// The plugin configuration, of which the host told the size.
+pub fn plugin_configuration(size: usize) -> Result<Vec<u8>, HostError> {
+    const PLUGIN_CONFIGURATION: i32 = 7;
+    // SAFETY: as in `headers`.
+    returned(|data, read| unsafe { proxy_get_buffer_bytes(PLUGIN_CONFIGURATION, 0, size, data, read) })
+}
+
+/// Has `on_tick` of the root called time and again.
+pub fn set_tick_period(period: Duration) -> Result<(), HostError> {
+    // SAFETY: no memory is handed over.
+    status(unsafe {
+        proxy_set_tick_period_milliseconds(u32::try_from(period.as_millis()).unwrap_or(u32::MAX))
+    })
+}
+
+/// Has what is logged come to the host's log. A panic's message gets there by itself, as standard error.
+pub fn log_to_host() {
+    // Fails where it was done before.
+    let _ = log::set_logger(&HostLog);
+    log::set_max_level(log::LevelFilter::Info);
+}
+
+struct HostLog;
+
+impl log::Log for HostLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let level = match record.level() {
+            log::Level::Trace => 0,
+            log::Level::Debug => 1,
+            log::Level::Info => 2,
+            log::Level::Warn => 3,
+            log::Level::Error => 4,
+        };
+        let message = record.args().to_string();
+        // SAFETY: the host only reads, within the text.
+        let _ = unsafe { proxy_log(level, message.as_ptr(), message.len()) };
+    }
+
+    fn flush(&self) {}
 }
 
 /// Has Envoy look the route up again: since 1.33 it does not do so by itself when headers change.
@@ -231,7 +302,7 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> i32) -> Result<Vec<u8
     if data.is_null() {
         return Ok(Vec::new());
     }
-    // SAFETY: the SDK's `proxy_on_memory_allocate` made the memory as a `Vec` of this capacity, and the host
+    // SAFETY: `proxy_on_memory_allocate` made the memory as a boxed slice of this size, and the host
     // filled it and gave it up.
     Ok(unsafe { Vec::from_raw_parts(data, size, size) })
 }

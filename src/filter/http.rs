@@ -5,9 +5,8 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{error, warn};
-use proxy_wasm::traits::{Context, HttpContext};
-use proxy_wasm::types::Action;
 
+use super::exports::Action;
 use super::header_map;
 use super::host::{self, HostError, Map};
 use super::limits::{self, Lease};
@@ -193,9 +192,9 @@ impl Http {
     }
 }
 
-impl Context for Http {
+impl Http {
     /// A service that was asked has answered; without headers it has not.
-    fn on_http_call_response(&mut self, _: u32, headers: usize, body: usize, _: usize) {
+    pub fn on_http_call_response(&mut self, headers: usize, body: usize) {
         let (Some(waiting), Some(shared)) = (self.waiting.take(), self.shared.clone()) else { return };
         let bytes = if headers > 0 { host::headers(Map::Callout).unwrap_or_default() } else { Vec::new() };
         let lines = header_map::decode(&bytes).unwrap_or_default();
@@ -227,15 +226,15 @@ fn or_refuse(decided: Result<Action, HostError>) -> Action {
     })
 }
 
-impl HttpContext for Http {
-    fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
+impl Http {
+    pub fn on_http_request_headers(&mut self) -> Action {
         or_refuse(match self.shared.clone() {
             Some(shared) => self.request_headers(&shared),
             None => send(&page(503, "not_configured")).map(|()| Action::Pause),
         })
     }
 
-    fn on_http_request_body(&mut self, size: usize, _: bool) -> Action {
+    pub fn on_http_request_body(&mut self, size: usize) -> Action {
         let Some(left) = self.body_left else { return Action::Continue };
         match left.checked_sub(u64::try_from(size).unwrap_or(u64::MAX)) {
             Some(left) => {
@@ -250,7 +249,7 @@ impl HttpContext for Http {
         }
     }
 
-    fn on_http_response_headers(&mut self, _: usize, _: bool) -> Action {
+    pub fn on_http_response_headers(&mut self) -> Action {
         let plan = self.answer_rewrite.take();
         let on_error = self.on_error.take();
         if self.on_response.is_empty() && self.on_success.is_empty() && plan.is_none() && on_error.is_none() {

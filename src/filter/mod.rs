@@ -4,16 +4,10 @@
 //! Deliberately knows nothing of precedence, of annotations and of what a policy means.
 
 mod counters;
+mod exports;
 mod header_map;
 mod host;
 mod http;
 mod limits;
 mod parts;
 mod root;
-
-use proxy_wasm::types::LogLevel;
-
-proxy_wasm::main! {{
-    proxy_wasm::set_log_level(LogLevel::Info);
-    proxy_wasm::set_root_context(|_| Box::new(root::Root::new()));
-}}

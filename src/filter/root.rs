@@ -8,13 +8,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use log::{error, info, warn};
-use proxy_wasm::hostcalls::set_tick_period;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
-use proxy_wasm::types::ContextType;
 
 use super::counters::{self, Counters};
 use super::http::Http;
-use super::{limits, parts};
+use super::{host, limits, parts};
 use crate::config::{self, ConfigError, SCHEMA_VERSION};
 use crate::limits::connections::BEAT_MS;
 use crate::policy::State;
@@ -114,7 +111,7 @@ fn serve(table: RoutingTable) -> Rc<Shared> {
     let shared = Shared::new(table);
     limits::name_worker(shared.vm);
     if shared.table.counts_connections()
-        && let Err(status) = set_tick_period(Duration::from_millis(BEAT_MS))
+        && let Err(status) = host::set_tick_period(Duration::from_millis(BEAT_MS))
     {
         error!("there is no clock that wakes this worker: status {status:?}");
     }
@@ -130,16 +127,14 @@ fn tell(faults: &[Fault]) {
     }
 }
 
-impl Context for Root {}
-
-impl RootContext for Root {
-    fn on_vm_start(&mut self, _: usize) -> bool {
+impl Root {
+    pub fn on_vm_start(&mut self) -> bool {
         info!("ingress-wasm {VERSION} ({COMMIT}), configuration schema {SCHEMA_VERSION}");
         true
     }
 
-    fn on_configure(&mut self, _: usize) -> bool {
-        let bytes = self.get_plugin_configuration().unwrap_or_default();
+    pub fn on_configure(&mut self, size: usize) -> bool {
+        let bytes = host::plugin_configuration(size).unwrap_or_default();
         let loaded = match load(&bytes) {
             Ok(Document::Part(part)) => {
                 info!("part {} {} loaded: {} hosts", part.number, part.generation, part.hosts());
@@ -166,16 +161,12 @@ impl RootContext for Root {
         true
     }
 
-    fn on_tick(&mut self) {
+    pub fn on_tick(&mut self) {
         limits::tick();
     }
 
-    fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
-        Some(Box::new(Http::new(self.shared())))
-    }
-
-    fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+    pub fn create_http_context(&self) -> Http {
+        Http::new(self.shared())
     }
 }
 
