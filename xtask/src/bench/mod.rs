@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: figures of the product as a whole, measured from outside.
 
 mod churn;
+mod compare;
 mod processes;
 mod reload;
 mod scale;
@@ -10,18 +11,21 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::args::{self, Arg, Args, Misuse};
+use crate::args::{self, Arg, Args};
 use crate::process;
 
 const HELP: &str = "\
 Measures the product from outside.
 
-Usage: cargo xtask bench start [--repeats N]
+Usage: cargo xtask bench [--quick] [--only NAMES] [--repeats N] [--seconds N]
+       cargo xtask bench start [--repeats N]
        cargo xtask bench scale [--ingresses N] [--paths N] [--services N] [--repeats N]
        cargo xtask bench reload [--ingresses N] [--paths N] [--services N] [--reloads N]
        cargo xtask bench regex
        cargo xtask bench churn [--quick]
 
+  without a word: what a proxied request costs, against Envoy's own routes, a filter that does nothing, nginx
+          and Lua; see below
   start   size of the filter module, and how long Envoy needs from its start to its first answer: with the
           filter and the demo's configuration, and with a filter that does nothing
   scale   many Ingress objects: translation, start, a change to one file, memory
@@ -40,15 +44,11 @@ pub fn run(mut args: Args) -> Result<bool> {
         Some(Arg::Word(word)) if word == "regex" => regex(args),
         Some(Arg::Word(word)) if word == "churn" => churn::run(args),
         Some(Arg::Option(name)) if args::is_help(&name) => {
-            println!("{HELP}");
+            println!("{HELP}\n\n{}", compare::HELP);
             Ok(true)
         }
-        Some(other) => Err(args::unknown("bench", &other).into()),
-        None => {
-            let message =
-                "bench what? `start`, `scale`, `reload`, `regex` or `churn`; see `cargo xtask bench --help`";
-            Err(Misuse(message.to_owned()).into())
-        }
+        Some(word @ Arg::Word(_)) => Err(args::unknown("bench", &word).into()),
+        first => compare::run(first, args),
     }
 }
 

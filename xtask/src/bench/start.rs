@@ -75,7 +75,7 @@ pub fn run(mut args: Args) -> Result<bool> {
     report(&contenders, &times)
 }
 
-fn build_nothing() -> Result<PathBuf> {
+pub(super) fn build_nothing() -> Result<PathBuf> {
     let manifest = repository::root().join("xtask/noop-filter/Cargo.toml");
     let mut cargo = process::cargo();
     cargo.args(["build", "--quiet", "--target", "wasm32-wasip1", "--profile", "filter", "--manifest-path"]);
