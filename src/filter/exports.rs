@@ -7,7 +7,7 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -31,6 +31,10 @@ type Contexts<T> = RefCell<HashMap<u32, T, BuildHasherDefault<Spread>>>;
 thread_local! {
     static ROOTS: Contexts<Root> = RefCell::default();
     static STREAMS: Contexts<Box<Http>> = RefCell::default();
+    /// The stream that is being called; 0 where none is.
+    static CURRENT: Cell<u32> = const { Cell::new(0) };
+    /// The streams that wait for a service, by the number of the question: the host hands all answers to the root.
+    static WAITING: Contexts<u32> = RefCell::default();
 }
 
 /// Spreads numbers that follow each other over a table. They are the host's own, so that nobody can choose them.
@@ -57,9 +61,16 @@ impl Hasher for Spread {
 /// here before it returns.
 fn stream<T>(context: u32, call: impl FnOnce(&mut Http) -> T) -> Option<T> {
     let mut stream = STREAMS.with_borrow_mut(|streams| streams.remove(&context))?;
+    CURRENT.set(context);
     let result = call(&mut stream);
+    CURRENT.set(0);
     STREAMS.with_borrow_mut(|streams| streams.insert(context, stream));
     Some(result)
+}
+
+/// Has the answer to a question come to the stream that is being called.
+pub fn answer_to_current(question: u32) {
+    WAITING.with_borrow_mut(|waiting| waiting.insert(question, CURRENT.get()));
 }
 
 /// Calls a root, as [`stream`].
@@ -134,8 +145,14 @@ extern "C" fn proxy_on_response_headers(context: u32, _: usize, _: i32) -> Actio
 }
 
 #[unsafe(no_mangle)]
-extern "C" fn proxy_on_http_call_response(context: u32, _: u32, headers: usize, body: usize, _: usize) {
-    stream(context, |stream| stream.on_http_call_response(headers, body));
+extern "C" fn proxy_on_http_call_response(_: u32, question: u32, headers: usize, body: usize, _: usize) {
+    let Some(context) = WAITING.with_borrow_mut(|waiting| waiting.remove(&question)) else { return };
+    stream(context, |stream| {
+        // What follows is about the stream, not about the root that was called. It fails for one that has ended.
+        if host::set_effective_context(context).is_ok() {
+            stream.on_http_call_response(headers, body);
+        }
+    });
 }
 
 /// Not by `with_borrow_mut` alone: what is dropped calls the host, and the map is not borrowed meanwhile.

@@ -9,7 +9,7 @@
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 
-use super::header_map;
+use super::{exports, header_map};
 use crate::decision::Callout;
 
 /// Which list of headers.
@@ -63,6 +63,7 @@ unsafe extern "C" {
         version: u32,
     ) -> i32;
     fn proxy_continue_stream(stream: i32) -> i32;
+    fn proxy_set_effective_context(context: u32) -> i32;
     fn proxy_log(level: i32, message: *const u8, size: usize) -> i32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> i32;
     fn proxy_http_call(
@@ -216,7 +217,6 @@ pub fn call(callout: &Callout<'_>) -> Result<(), HostError> {
         callout.headers.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
     let headers = header_map::encode(&headers);
     let trailers = header_map::encode::<&[u8], &[u8]>(&[]);
-    // The answer comes to the context that asks, and that asks once at a time: the number is not needed.
     let mut number = 0;
     // SAFETY: the host only reads, within the slices, and writes the number.
     status(unsafe {
@@ -232,7 +232,15 @@ pub fn call(callout: &Callout<'_>) -> Result<(), HostError> {
             callout.timeout_ms,
             &mut number,
         )
-    })
+    })?;
+    exports::answer_to_current(number);
+    Ok(())
+}
+
+/// Has the calls that follow be about another context than the one that was called.
+pub fn set_effective_context(context: u32) -> Result<(), HostError> {
+    // SAFETY: no memory is handed over.
+    status(unsafe { proxy_set_effective_context(context) })
 }
 
 /// The plugin configuration, of which the host told the size.

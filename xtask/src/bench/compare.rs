@@ -8,20 +8,19 @@
 mod contenders;
 mod sets;
 
-use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+use std::{env, fs};
 
 use anyhow::{Context, Result, bail};
 
 use self::contenders::{Contender, KINDS, Kind, Tools};
 use self::sets::{SETS, Set};
 use crate::args::{self, Arg, Args, Misuse};
-use crate::debian::Package;
 use crate::process::{self, Server};
 use crate::ui::{self, Style};
 use crate::{envoy, nginx, product, tools};
@@ -30,7 +29,8 @@ use crate::{envoy, nginx, product, tools};
 pub const HELP: &str = "\
 Measures what a proxied request costs with the filter, against Envoy's own routes, Envoy with a filter that does
 nothing, Envoy with a Lua filter, and nginx: CPU of the proxy, requests per core, latency, memory and start. Fails
-where the limits for the ratios do not hold. Needs nginx and wrk; fetches Debian's packages where there are none.
+where the limits for the ratios do not hold. Needs wrk (`apt-get install wrk`) and nginx, whose package is
+fetched where there is none.
 
 Usage: cargo xtask bench [OPTIONS]
 
@@ -40,10 +40,10 @@ Options:
   --seconds N     how long each is asked in each turn (default 2)
   --quick         5 turns of one second, with the rule sets of one host only
 
+A product that was built before is taken from INGRESS_WASM_BIN; only its `translate` is used.
+
 Rule sets: 1x10, 1000x5, 1x2000, 1x500-expressions, 10000x5.
 Contenders: routes, nothing, ours, ours-uncounted, ours-auth, ours-canary, nginx, lua.";
-
-const WRK: Package = Package { name: "wrk", packages: &["wrk"], program: "usr/bin/wrk", probe: "-v" };
 
 /// Connections that are kept open.
 const CONNECTIONS: &str = "16";
@@ -96,14 +96,17 @@ pub fn run(first: Option<Arg>, mut args: Args) -> Result<bool> {
         .into_iter()
         .filter(|kind| !named_kinds || *kind == Kind::Routes || only.iter().any(|name| name == kind.name()))
         .collect();
-    let wrk = if WRK.runs(Path::new("wrk")) { PathBuf::from("wrk") } else { WRK.fetch()? };
+    let wrk = wrk()?;
     tools::targets()?;
     let tools = Tools {
         envoy: envoy::find()?,
         nginx: nginx::find()?,
         filter: product::build_filter()?,
         nothing: ui::timed("building the filter that does nothing", super::start::build_nothing)?,
-        product: product::build()?,
+        product: match env::var_os("INGRESS_WASM_BIN").filter(|path| !path.is_empty()) {
+            Some(path) => path.into(),
+            None => product::build()?,
+        },
     };
     let interrupted = process::interrupts()?;
     let folder = tempfile::tempdir().context("create a temporary folder")?;
@@ -126,6 +129,16 @@ pub fn run(first: Option<Arg>, mut args: Args) -> Result<bool> {
         println!("  ours at 10000x5 / ours at 1x10: {:.2}", large / small.max(f64::EPSILON));
     }
     Ok(holds)
+}
+
+/// wrk where it is installed. It needs libraries that a package of its own does not bring, so it is not fetched.
+fn wrk() -> Result<PathBuf> {
+    // Whatever it is asked it ends with another status than 0.
+    let output = Command::new("wrk").arg("-v").output();
+    if output.is_ok_and(|output| output.stdout.starts_with(b"wrk")) {
+        return Ok(PathBuf::from("wrk"));
+    }
+    bail!("wrk is missing, which sends the requests: `apt-get install wrk`")
 }
 
 /// All turns of one contender.
