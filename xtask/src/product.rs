@@ -9,31 +9,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::debian::Package;
 use crate::process::{self, Server};
 use crate::ui;
 
 /// How long the product may take until it serves.
 const START: Duration = Duration::from_secs(300);
 
-/// Binaryen's optimiser, which takes a sixth off the module. It is left out where it cannot be had: the module
-/// works as well without.
-const WASM_OPT: Package =
-    Package { name: "binaryen", packages: &["binaryen"], program: "usr/bin/wasm-opt", probe: "--version" };
-
-/// What the pinned compiler writes for `wasm32-wasip1` beyond the first version of WebAssembly.
-const WASM_FEATURES: [&str; 6] = [
-    "--enable-bulk-memory",
-    "--enable-multivalue",
-    "--enable-mutable-globals",
-    "--enable-nontrapping-float-to-int",
-    "--enable-reference-types",
-    "--enable-sign-ext",
-];
-
 /// The binary `ingress-wasm`, as it is released, with the filter inside.
 pub fn build() -> Result<PathBuf> {
-    // The build script would make it as well, but without a word for as long as it takes, and larger.
+    // The build script would make it as well, but without a word for as long as it takes.
     let filter = build_filter()?;
     ui::timed("building ingress-wasm", || {
         let mut cargo = process::cargo();
@@ -48,45 +32,16 @@ pub fn build() -> Result<PathBuf> {
     })
 }
 
-/// The filter module, as it is released. In the target directory that the build script of the product uses
+/// The filter module, as it is released. Not by way of `wasm-opt`: see docs/performance.md. In the target directory that the build script of the product uses
 /// too, so that it is compiled once.
 pub fn build_filter() -> Result<PathBuf> {
-    let module = ui::timed("building the filter", || {
+    ui::timed("building the filter", || {
         let mut cargo = process::cargo();
         cargo.args(["build", "--package", "ingress-wasm", "--lib"]);
         cargo.args(["--target", "wasm32-wasip1", "--profile", "filter"]);
         cargo.arg("--target-dir").arg(process::target_directory()?.join("filter"));
         module(&mut cargo, "ingress_wasm")
-    })?;
-    optimised(module)
-}
-
-/// The module after `wasm-opt -Oz`: one that is installed, or Debian's. A module that was optimised before is
-/// not optimised again.
-fn optimised(module: PathBuf) -> Result<PathBuf> {
-    let installed = Path::new("wasm-opt");
-    let tool = if WASM_OPT.runs(installed) { Ok(installed.to_owned()) } else { WASM_OPT.fetch() };
-    let tool = match tool {
-        Ok(tool) => tool,
-        Err(error) => {
-            ui::note(&format!("the filter is left as the compiler made it, without wasm-opt: {error:#}"));
-            return Ok(module);
-        }
-    };
-    let smaller = module.with_extension("opt.wasm");
-    let made = |file: &Path| std::fs::metadata(file).and_then(|data| data.modified()).ok();
-    if made(&smaller) >= made(&module) {
-        return Ok(smaller);
-    }
-    ui::timed("optimising the filter", || {
-        // Under another name until it is whole: a run that is broken off leaves nothing that looks done.
-        let unfinished = module.with_extension("unfinished.wasm");
-        let mut command = Command::new(&tool);
-        command.arg("-Oz").args(WASM_FEATURES).arg(&module).arg("--output").arg(&unfinished);
-        process::run(&mut command)?;
-        std::fs::rename(&unfinished, &smaller).context("put the optimised module into its place")
-    })?;
-    Ok(smaller)
+    })
 }
 
 /// The WebAssembly module that a build command makes of a library.

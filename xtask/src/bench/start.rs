@@ -24,7 +24,7 @@ use crate::{demo, envoy, http, product, repository, size, tools};
 const HELP: &str = "\
 Prints the size of the filter module and the time that Envoy needs from its start to its first answer, with
 two workers: with the filter and the configuration of envoy/demo, and with a filter that does nothing, in
-turns. Status 1 if a limit does not hold: 450 kB, and three times the start-up of the other.
+turns. Status 1 if a limit does not hold: 600 kB, and three times the start-up of the other.
 
 Usage: cargo xtask bench start [--repeats N]
 
@@ -32,7 +32,7 @@ Options:
   --repeats N     measure each N times, at least 5 (default 7)";
 
 /// The module may be this large, in bytes.
-const LARGEST_MODULE: u64 = 450_000;
+const LARGEST_MODULE: u64 = 600_000;
 
 /// Start-up may take this many times that of the filter that does nothing.
 const LARGEST_RATIO: f64 = 3.0;
