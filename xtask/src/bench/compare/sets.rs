@@ -226,7 +226,7 @@ impl Set {
                     (vec![format!("{path}/"), format!("= {path}")], String::new())
                 };
                 for location in open {
-                    let _ = writeln!(text, "location {location} {{ {rewrite} {NGINX_LOCATION} }}");
+                    let _ = writeln!(text, "location {location} {{ {NGINX_LOCATION} {rewrite} }}");
                 }
             }
             text.push_str("}\n");
