@@ -16,7 +16,7 @@ pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
 pub const HASH_HEADER: &str = "x-ingress-wasm-hash";
 /// The property that tells the route the path and query of the copy that a mirror gets.
 pub const MIRROR_PROPERTY: &str = "ingress_wasm_mirror";
-/// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection, and over TLS the server
+/// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection (see [`Connection`]), and over TLS the server
 /// name that the client asked for behind a further blank; `-` where it asked for none.
 pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
 /// Private header in which the listener tells of the client's certificate, where it asks for one: see
@@ -60,7 +60,8 @@ pub struct Connection<'a> {
     pub scheme: Scheme,
     /// The port of the listener.
     pub port: u16,
-    /// Address of the peer, without a port.
+    /// Address of the peer, without a port. Where the PROXY protocol is spoken, what that says of the client and of
+    /// the port it connected to stands behind it: `PEER,CLIENT,PORT`.
     pub peer: &'a [u8],
 }
 

@@ -22,10 +22,14 @@ mod connections;
 mod evasion;
 #[path = "envoy/grpc.rs"]
 mod grpc;
+#[path = "envoy/jwt.rs"]
+mod jwt;
 #[path = "envoy/observability.rs"]
 mod observability;
 #[path = "envoy/process.rs"]
 mod process;
+#[path = "envoy/proxy_protocol.rs"]
+mod proxy_protocol;
 #[path = "envoy/retries.rs"]
 mod retries;
 #[path = "envoy/spellings.rs"]
@@ -84,6 +88,9 @@ fn main() -> ExitCode {
         ("changed_authorities_of_backends_are_live", certificates::changed_authorities_of_backends_are_live),
         ("answers_are_compressed_as_asked_for", connections::answers_are_compressed_as_asked_for),
         ("connections_are_closed_as_asked_for", connections::connections_are_closed_as_asked_for),
+        ("tokens_are_asked_for", jwt::tokens_are_asked_for),
+        ("keys_of_tokens_are_fetched", jwt::keys_of_tokens_are_fetched),
+        ("proxy_protocol_names_the_client", proxy_protocol::proxy_protocol_names_the_client),
         ("grpc_passes_with_trailers_and_streams", grpc::grpc_passes_with_trailers_and_streams),
         ("no_spelling_evades_a_policy", evasion::no_spelling_evades_a_policy),
         ("spellings_are_requests", evasion::spellings_are_requests),

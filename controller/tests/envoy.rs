@@ -103,6 +103,7 @@ impl Site {
                 generation: self.generation.to_owned(),
                 global: Global { connection_header: true, ..Global::default() },
                 credentials: BTreeMap::new(),
+                api_keys: BTreeMap::new(),
                 balancing: Vec::new(),
                 policies,
                 hosts,

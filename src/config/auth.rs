@@ -59,6 +59,27 @@ pub struct AuthCache {
     pub times: Vec<CacheTime>,
 }
 
+/// Asks for an API key. A request without one of the keys is answered 401.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct ApiKeyAuth {
+    /// Key in `PluginConfig.apiKeys`.
+    pub keys: String,
+    /// The header that holds the key; of Authorization what stands behind the first word. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub header: Option<String>,
+    /// The query parameter that holds the key. Absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+    /// The header in which the backend is told the client's name, whatever the client sent in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_header: Option<String>,
+    /// The backend gets the key. Otherwise header and parameter are taken from the request.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub forward: bool,
+}
+
 /// How long answers of one status are remembered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::auth::ExternalAuth;
+use super::auth::{ApiKeyAuth, ExternalAuth};
 use super::{Balancing, Mirror};
 
 /// The version of this contract. Raised when a configuration written for one version would be misread by
@@ -32,6 +32,10 @@ pub struct PluginConfig {
     /// Lists of users and passwords, by a name that `BasicAuth.credentials` refers to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub credentials: BTreeMap<String, Credentials>,
+    /// Lists of clients with the SHA-256 digest of the key of each, in hexadecimal digits, by a name that
+    /// `ApiKeyAuth.keys` refers to.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub api_keys: BTreeMap<String, Credentials>,
     /// Sets of policies. Rules refer to them by position, since most rules share a few.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub policies: Vec<PolicySet>,
@@ -148,6 +152,9 @@ pub struct Forwarded {
     /// Append the address to X-Forwarded-For instead of replacing it (`compute-full-forwarded-for`).
     #[serde(default, skip_serializing_if = "is_default")]
     pub append: bool,
+    /// The PROXY protocol names the client's address, and `addressHeader` does not (`use-proxy-protocol`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub proxy_protocol: bool,
 }
 
 impl Default for Forwarded {
@@ -157,6 +164,7 @@ impl Default for Forwarded {
             trusted_proxies: Vec::new(),
             address_header: forwarded_for(),
             append: false,
+            proxy_protocol: false,
         }
     }
 }
@@ -403,6 +411,9 @@ pub struct PolicySet {
     /// User name and password are asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basic_auth: Option<BasicAuth>,
+    /// An API key is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<ApiKeyAuth>,
     /// A service is asked about each request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_auth: Option<ExternalAuth>,

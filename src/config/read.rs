@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use super::json::{Read, Reader};
 use super::{
-    Action, Addresses, Affinity, Alias, AnswerEdit, AuthCache, Balancing, BasicAuth, Block, CacheTime,
-    Canary, ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global, HashBy,
-    HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PartNumber, PathMatching, PathType,
+    Action, Addresses, Affinity, Alias, AnswerEdit, ApiKeyAuth, AuthCache, Balancing, BasicAuth, Block,
+    CacheTime, Canary, ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global,
+    HashBy, HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PartNumber, PathMatching, PathType,
     PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step, TlsRedirect,
     VerifyClient,
 };
@@ -162,6 +162,7 @@ read_struct!(PluginConfig {
     generation: "generation" or String::new(),
     global: "global" or Global::default(),
     credentials: "credentials" or BTreeMap::new(),
+    api_keys: "apiKeys" or BTreeMap::new(),
     policies: "policies" or Vec::new(),
     balancing: "balancing" or Vec::new(),
     hosts: "hosts" or Vec::new(),
@@ -194,6 +195,7 @@ read_struct!(Forwarded {
     trusted_proxies: "trustedProxies" or Vec::new(),
     address_header: "addressHeader" or Forwarded::default().address_header,
     append: "append" or false,
+    proxy_protocol: "proxyProtocol" or false,
 });
 
 read_struct!(Block { user_agents: "userAgents" or Vec::new(), referers: "referers" or Vec::new() });
@@ -240,6 +242,7 @@ read_struct!(PolicySet {
     satisfy_any: "satisfyAny" or false,
     basic_auth: "basicAuth" or None,
     cors: "cors" or None,
+    api_key: "apiKey" or None,
     external_auth: "externalAuth" or None,
     redirect: "redirect" or None,
     relative_redirects: "relativeRedirects" or false,
@@ -349,6 +352,14 @@ read_struct!(Affinity {
 read_struct!(Mirror { cluster: "cluster", target: "target" });
 
 read_struct!(HashBy { value: "value", subsets: "subsets" or Vec::new() });
+
+read_struct!(ApiKeyAuth {
+    keys: "keys",
+    header: "header" or None,
+    parameter: "parameter" or None,
+    client_header: "clientHeader" or None,
+    forward: "forward" or false,
+});
 
 read_struct!(BasicAuth { realm: "realm" or String::new(), credentials: "credentials" });
 

@@ -46,6 +46,13 @@ pub fn admit<'a>(
     if let Some(auth) = &policies.basic_auth {
         satisfy.hear(|| basic_auth::check(auth, facts, &mut state.passwords));
     }
+    let mut client = None;
+    if let Some(auth) = &policies.api_key {
+        satisfy.hear(|| {
+            client = auth.client(facts);
+            auth.opinion(client)
+        });
+    }
     if let Some(auth) = &policies.external_auth {
         // Even where nobody has to be asked, no client says what the service would.
         admission = auth.admission(&[]);
@@ -65,5 +72,8 @@ pub fn admit<'a>(
         None => reply,
     };
     satisfy.verdict().map_err(|reply| Refusal::Reply(refused(reply)))?;
+    if let Some(auth) = &policies.api_key {
+        admission.request.extend(auth.tell(client));
+    }
     Ok(admission)
 }

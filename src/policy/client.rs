@@ -18,6 +18,7 @@ pub struct ClientAddress {
     /// In lower case.
     address_header: Box<str>,
     append: bool,
+    proxy_protocol: bool,
 }
 
 /// What is believed of the client of one request.
@@ -49,6 +50,7 @@ impl ClientAddress {
             trusted: NetworkSet::parse(&forwarded.trusted_proxies)?,
             address_header: forwarded.address_header.to_ascii_lowercase().into(),
             append: forwarded.append,
+            proxy_protocol: forwarded.proxy_protocol,
         })
     }
 
@@ -61,12 +63,20 @@ impl ClientAddress {
     pub fn resolve<'a>(&self, request: &RequestView<'a>) -> Client<'a> {
         let connection = request.connection;
         let original_forwarded_for = request.joined_header(&self.address_header);
-        let address = self.address(connection.peer, original_forwarded_for.as_deref());
+        let mut told = connection.peer.splitn(3, |byte| *byte == b',');
+        let peer = told.next().unwrap_or_default();
+        // By the PROXY protocol: nginx's `$proxy_protocol_addr` and `$proxy_protocol_server_port`.
+        let (client, server_port) = (told.next().unwrap_or(peer), told.next());
+        let address = match self.proxy_protocol {
+            true => self.address(peer, Some(client)),
+            false => self.address(peer, original_forwarded_for.as_deref()),
+        };
+        let appended = if self.proxy_protocol { client } else { peer };
         let forwarded_for = match &original_forwarded_for {
             Some(list) if self.append && !list.is_empty() => {
                 let mut list = list.to_vec();
                 list.extend_from_slice(b", ");
-                list.extend_from_slice(connection.peer);
+                list.extend_from_slice(appended);
                 Cow::Owned(list)
             }
             _ => address.clone(),
@@ -90,6 +100,9 @@ impl ClientAddress {
                     host = first;
                 }
             }
+        }
+        if self.proxy_protocol && server_port == Some(b"443") {
+            scheme = b"https";
         }
         Client { address, scheme, port, host, forwarded_for, original_forwarded_for }
     }
@@ -162,6 +175,27 @@ mod tests {
         };
         let found = resolve(&trusting, "10.0.0.1", &headers);
         assert_eq!(found, ["1.2.3.4", "https", "444", "evil", "1.2.3.4, 10.0.0.1"]);
+    }
+
+    #[test]
+    fn the_proxy_protocol_names_the_client() {
+        // Trusted, switched on, what the listener tells; then address, scheme and X-Forwarded-For.
+        let cases = [
+            ("10.0.0.0/8", true, "10.0.0.1,1.2.3.4,80", "1.2.3.4", "http", "9.9.9.9, 1.2.3.4"),
+            ("10.0.0.0/8", true, "10.0.0.1,1.2.3.4,443", "1.2.3.4", "https", "9.9.9.9, 1.2.3.4"),
+            ("10.0.0.0/8", true, "11.0.0.1,1.2.3.4,80", "11.0.0.1", "http", "9.9.9.9, 1.2.3.4"),
+            ("::/0", true, "2001:db8::1,2001:db8::2,80", "2001:db8::2", "http", "9.9.9.9, 2001:db8::2"),
+            // The listener does not speak it yet: no header stands in for it.
+            ("0.0.0.0/0", true, "10.0.0.1", "10.0.0.1", "http", "9.9.9.9, 10.0.0.1"),
+            ("0.0.0.0/0", false, "10.0.0.1,1.2.3.4,443", "9.9.9.9", "http", "9.9.9.9, 10.0.0.1"),
+        ];
+        for (trusted, proxy_protocol, peer, address, scheme, list) in cases {
+            let trusted_proxies = vec![trusted.to_owned()];
+            let forwarded =
+                Forwarded { trusted_proxies, proxy_protocol, append: true, ..Forwarded::default() };
+            let found = resolve(&forwarded, peer, &[(b"x-forwarded-for", b"9.9.9.9")]);
+            assert_eq!((&*found[0], &*found[1], &*found[4]), (address, scheme, list), "{peer}");
+        }
     }
 
     #[test]

@@ -135,6 +135,9 @@ fn edits<'a>(
     if policies.basic_auth.is_some() {
         edits.push(Edit::Remove(Cow::Borrowed("authorization")));
     }
+    if let Some(auth) = &policies.api_key {
+        auth.hide_header(&mut edits);
+    }
     tell(facts, &mut edits);
     edits.push(Edit::Remove(Cow::Borrowed("x-code")));
     let request = facts.request;
@@ -144,6 +147,9 @@ fn edits<'a>(
         None => Cow::Borrowed(&b"/"[..]),
     };
     edits.push(Edit::Set(Cow::Borrowed(":path"), path));
+    if let Some(auth) = &policies.api_key {
+        auth.hide_parameter(facts, &mut edits);
+    }
     super::headers::choose(cluster, "", &mut edits);
     edits
 }

@@ -138,6 +138,9 @@ pub fn request_edits<'a>(
         // The password was for the gateway. What a user configures below may set another.
         edits.push(Edit::Remove(Cow::Borrowed("authorization")));
     }
+    if let Some(auth) = &policies.api_key {
+        auth.hide_header(&mut edits);
+    }
     if policies.original_uri_header {
         edits.push(Edit::Set(Cow::Borrowed("x-original-uri"), Cow::Borrowed(facts.request.target())));
     }

@@ -10,6 +10,7 @@ mod access;
 mod admit;
 mod affinity;
 mod answer;
+mod api_key;
 mod auth_cache;
 mod balance;
 mod basic_auth;
@@ -40,6 +41,7 @@ use std::borrow::Cow;
 
 use admit::Refusal;
 pub use answer::rewrite_answer;
+pub use api_key::{ApiKeyCheck, ApiKeys};
 use auth_cache::AnswerCache;
 pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress};
@@ -395,6 +397,9 @@ fn decide_rule<'a>(
         edits.extend(forwarded_prefix.map(|prefix| Edit::Set(Cow::Borrowed("x-forwarded-prefix"), prefix)));
     } else if let Some(target) = script::target(&facts) {
         edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(target)));
+    }
+    if let Some(auth) = &policies.api_key {
+        auth.hide_parameter(&facts, &mut edits);
     }
     let on_response = headers::response_edits(table, Some(policies), &facts);
     let on_response = on_response.into_iter().map(Edit::into_owned);

@@ -25,7 +25,8 @@ use crate::decision::AnswerRewrite;
 use crate::limits::Rate;
 use crate::password::PasswordHash;
 use crate::policy::{
-    ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template, challenge,
+    ApiKeyCheck, ApiKeys, ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template,
+    challenge,
 };
 use crate::regex::{self, Options, Regex};
 
@@ -52,8 +53,18 @@ pub fn compile(config: PluginConfig) -> Result<RoutingTable, ConfigError> {
 ///
 /// As [`compile`].
 pub fn compile_document(config: PluginConfig) -> Result<Document, ConfigError> {
-    let PluginConfig { version: _, generation, global, credentials, policies, balancing, hosts, parts, part } =
-        config;
+    let PluginConfig {
+        version: _,
+        generation,
+        global,
+        credentials,
+        api_keys,
+        policies,
+        balancing,
+        hosts,
+        parts,
+        part,
+    } = config;
     let generation: Box<str> = generation.chars().filter(|c| !c.is_control()).collect::<String>().into();
     if parts.len() > MOST_PARTS {
         return Err(inconsistent("parts", format!("there are more than {MOST_PARTS}")));
@@ -70,9 +81,10 @@ pub fn compile_document(config: PluginConfig) -> Result<Document, ConfigError> {
     }
     compiler.last_rule = compiler.rules.saturating_add(RULE_NUMBERS.saturating_sub(1));
     let users = compiler.credentials(credentials);
+    let keys = compiler.api_keys(api_keys);
     let mut shared = Shared { policies: Vec::with_capacity(policies.len()), balancing: Vec::new() };
     for (index, set) in policies.into_iter().enumerate() {
-        let compiled = compiler.policies(&format!("policies[{index}]"), set, &users)?;
+        let compiled = compiler.policies(&format!("policies[{index}]"), set, &users, &keys)?;
         shared.policies.push(Rc::new(compiled));
     }
     for (index, balancing) in balancing.into_iter().enumerate() {
@@ -295,11 +307,34 @@ impl Compiler {
         lists
     }
 
+    /// As [`Compiler::credentials`]: a digest that cannot be read makes a client without a key.
+    fn api_keys(
+        &mut self,
+        lists: std::collections::BTreeMap<String, Credentials>,
+    ) -> HashMap<String, ApiKeys> {
+        let mut keys = HashMap::with_capacity(lists.len());
+        for (name, Credentials { users }) in lists {
+            let mut list = Vec::with_capacity(users.len());
+            for (client, digest) in users {
+                match ApiKeyCheck::digest(&digest) {
+                    Some(digest) => list.push((digest, client.into_bytes().into())),
+                    None => self.faults.push(Fault {
+                        path: format!("apiKeys[{name:?}].users[{client:?}]"),
+                        reason: "the digest is not 64 hexadecimal digits".to_owned(),
+                    }),
+                }
+            }
+            keys.insert(name, list.into());
+        }
+        keys
+    }
+
     fn policies(
         &mut self,
         at: &str,
         set: PolicySet,
         users: &HashMap<String, (u64, Users)>,
+        keys: &HashMap<String, ApiKeys>,
     ) -> Result<CompiledPolicies, ConfigError> {
         let PolicySet {
             denied,
@@ -308,6 +343,7 @@ impl Compiler {
             addresses,
             satisfy_any,
             basic_auth,
+            api_key,
             cors,
             external_auth,
             redirect,
@@ -370,6 +406,16 @@ impl Compiler {
                 })
             }
         };
+        let api_key = match api_key {
+            None => None,
+            Some(auth) => match keys.get(&auth.keys) {
+                Some(keys) => Some(ApiKeyCheck::compile(auth, keys.clone())),
+                None => {
+                    let reason = format!("there are no keys named `{}`", auth.keys);
+                    return Err(inconsistent(format!("{at}.apiKey.keys"), reason));
+                }
+            },
+        };
         let external_auth = match external_auth {
             None => None,
             Some(auth) => {
@@ -412,6 +458,7 @@ impl Compiler {
             },
             satisfy_any,
             basic_auth,
+            api_key,
             cors: cors.map(Cors::compile),
             external_auth,
             redirect,

@@ -13,7 +13,9 @@ use crate::decision::AnswerRewrite;
 use crate::limits::Rate;
 use crate::password::PasswordHash;
 use crate::policy::script::Script;
-use crate::policy::{ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template};
+use crate::policy::{
+    ApiKeyCheck, ClientAddress, Cors, ExternalAuthCheck, HeaderTemplate, NetworkSet, Template,
+};
 use crate::regex::Regex;
 
 /// What requests are decided with.
@@ -258,6 +260,8 @@ pub struct CompiledPolicies {
     pub satisfy_any: bool,
     /// User name and password are asked for.
     pub basic_auth: Option<CompiledBasicAuth>,
+    /// An API key is asked for.
+    pub api_key: Option<ApiKeyCheck>,
     /// Cross-origin resource sharing.
     pub cors: Option<Cors>,
     /// A service is asked.

@@ -22,6 +22,7 @@ fn table(path_matching: PathMatching, paths: &[&str]) -> RoutingTable {
         generation: String::new(),
         global: <_>::default(),
         credentials: <_>::default(),
+        api_keys: <_>::default(),
         balancing: Vec::new(),
         policies: vec![PolicySet::default()],
         parts: Vec::new(),

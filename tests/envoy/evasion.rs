@@ -74,17 +74,43 @@ const GUARDS: &[Guard] = &[
         path_type: "ImplementationSpecific",
         ..GUARD
     },
+    Guard {
+        name: "service",
+        annotations: &[("auth-url", "http://gate.default.svc.cluster.local/status/401")],
+        ..GUARD
+    },
+    Guard { name: "token", annotations: &[("ingress-wasm.io/jwt-jwks-secret", "signers")], ..GUARD },
+    Guard {
+        name: "key",
+        annotations: &[
+            ("ingress-wasm.io/api-key-secret", "api-keys"),
+            ("ingress-wasm.io/api-key-parameter", "key"),
+            ("ingress-wasm.io/api-key-client-header", "X-Client"),
+        ],
+        ..GUARD
+    },
     Guard { name: "body", annotations: &[("proxy-body-size", "1k")], body: 1025, ..GUARD },
 ];
 
-/// Alice, with a password that no spelling knows.
-const USERS: &str = "---
+/// Alice, with a password, who signs tokens, and a client with a key: none that a spelling knows.
+const USERS: &str = r#"---
 apiVersion: v1
 kind: Secret
 metadata: {name: users}
 stringData:
   auth: 'alice:$apr1$Qw3rTy12$5NkdakcO.BIjYYafkiE/c/'
-";
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: signers}
+stringData:
+  jwks.json: '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}'
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: api-keys}
+stringData: {ann: 6f1d0cbb7a3e4b5f9d2a8c7e1b0f3a5d}
+"#;
 
 /// Where the host `end.example` redirects to.
 const END: &str = "http://the-end.example/";
@@ -124,7 +150,7 @@ pub fn no_spelling_evades_a_policy() -> Result<(), String> {
 /// A backend behind each guard, and one beside it.
 fn backends(guards: &[Guard]) -> Vec<Backend> {
     let names = guards.iter().flat_map(|guard| [guard.secret(), guard.open()]);
-    names.map(|name| Backend::new(&name, 1)).collect()
+    names.map(|name| Backend::new(&name, 1)).chain([Backend::new("gate", 1)]).collect()
 }
 
 /// The spellings that reach the backend behind a guard, or the open one with a path that means the same.

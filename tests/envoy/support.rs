@@ -46,11 +46,15 @@ fn serve_site(
     Ok(Served { product, site })
 }
 
-/// An Ingress `NAME` for the host `NAME.example`, all paths to a service.
+/// An Ingress `NAME` for the host `NAME.example`, all paths to a service. Annotations without a prefix are those of
+/// ingress-nginx.
 pub fn ingress(name: &str, service: &str, annotations: &[(&str, &str)]) -> String {
     let annotations: String = annotations
         .iter()
-        .map(|(key, value)| format!("    nginx.ingress.kubernetes.io/{key}: {value:?}\n"))
+        .map(|(key, value)| match key.contains('/') {
+            true => format!("    {key}: {value:?}\n"),
+            false => format!("    nginx.ingress.kubernetes.io/{key}: {value:?}\n"),
+        })
         .collect();
     let annotations =
         if annotations.is_empty() { annotations } else { format!("  annotations:\n{annotations}") };

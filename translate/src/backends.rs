@@ -25,6 +25,8 @@ pub struct Backends<'s> {
     default_connect_timeout: Duration,
     upstreams: &'s Upstreams,
     clusters: BTreeMap<String, Cluster>,
+    /// Clusters that something beside the plugin configuration names.
+    kept: BTreeSet<String>,
 }
 
 /// The end of what is said of a backend that is not there.
@@ -48,7 +50,14 @@ impl<'s> Backends<'s> {
         default_connect_timeout: Duration,
         upstreams: &'s Upstreams,
     ) -> Self {
-        Backends { snapshot, options, default_connect_timeout, upstreams, clusters: BTreeMap::new() }
+        Backends {
+            snapshot,
+            options,
+            default_connect_timeout,
+            upstreams,
+            clusters: BTreeMap::new(),
+            kept: BTreeSet::new(),
+        }
     }
 
     /// What is said of Services as such.
@@ -166,6 +175,7 @@ impl<'s> Backends<'s> {
             named.extend(sets.flat_map(|set| clusters_asked(set, host)));
         }
         // A route names the clusters of mirrors whether or not a rule has that route.
+        named.extend(self.kept.iter().map(|name| Cow::Borrowed(name.as_str())));
         self.clusters.retain(|name, cluster| cluster.mirror || named.contains(name.as_str()));
         self.clusters
     }

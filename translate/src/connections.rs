@@ -32,6 +32,9 @@ pub struct ClientConnections {
     pub body_timeout: Duration,
     /// How many requests may be under way on one connection by HTTP/2 (`http2-max-concurrent-streams`).
     pub http2_streams: u32,
+    /// Connections begin with the PROXY protocol, for which there is this much time (`use-proxy-protocol`,
+    /// `proxy-protocol-header-timeout`); none: they do not.
+    pub proxy_protocol: Option<Duration>,
     /// Answers are compressed by gzip (`use-gzip`).
     pub gzip: Option<Compression>,
     /// Answers are compressed by Brotli (`enable-brotli`).
@@ -71,6 +74,7 @@ impl Default for ClientConnections {
             header_timeout: minute,
             body_timeout: minute,
             http2_streams: 128,
+            proxy_protocol: None,
             gzip: None,
             brotli: None,
         }
@@ -108,6 +112,11 @@ fn clients(map: &ConfigMap, report: &mut Report) -> ClientConnections {
         http2_streams: number(map, "http2-max-concurrent-streams")
             .filter(|streams| *streams > 0)
             .unwrap_or(default.http2_streams),
+        proxy_protocol: (value(map, "use-proxy-protocol") == Some(Value::Bool(true))).then(|| {
+            // None at all would be forever to Envoy.
+            let time = time(map, "proxy-protocol-header-timeout").filter(|time| !time.is_zero());
+            time.unwrap_or(Duration::from_secs(5))
+        }),
         gzip: compression(map, "use-gzip", "gzip", Levels { usual: 1, most: 9, min_length: 256 }, report),
         brotli: compression(
             map,
@@ -250,6 +259,11 @@ mod tests {
                 ("http2-max-concurrent-streams", "9"),
                 of_clients(ClientConnections { http2_streams: 9, ..clients.clone() }),
             ),
+            (
+                ("use-proxy-protocol", "true"),
+                of_clients(ClientConnections { proxy_protocol: Some(seconds(5)), ..clients.clone() }),
+            ),
+            (("proxy-protocol-header-timeout", "9s"), default.clone()),
             (
                 ("upstream-keepalive-connections", "0"),
                 of_backends(BackendConnections { keep: false, ..backends.clone() }),

@@ -27,7 +27,7 @@ struct Exemptions {
 impl<'a> PathPolicies<'a> {
     /// Those that the paths of the Ingress need, and the path for what they do not take.
     pub fn new(set: &PolicySet, ingress: &Ingress, defaults: &'a Defaults, policies: &mut Policies) -> Self {
-        let authenticates = set.basic_auth.is_some() || set.external_auth.is_some();
+        let authenticates = set.basic_auth.is_some() || set.api_key.is_some() || set.external_auth.is_some();
         let exempt = |list: &'a [String], asks: bool| if asks { list } else { &[] };
         let mut all = PathPolicies {
             without_redirect: exempt(&defaults.no_tls_redirect_locations, set.tls_redirect.is_some()),
@@ -44,6 +44,7 @@ impl<'a> PathPolicies<'a> {
                 }
                 if exemptions.auth {
                     set.basic_auth = None;
+                    set.api_key = None;
                     set.external_auth = None;
                 }
                 policies.position(set)

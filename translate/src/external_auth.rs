@@ -12,6 +12,7 @@ use crate::diagnostic::Diagnostic;
 use crate::objects::ObjectName;
 use crate::policies::{Context, deny};
 use crate::report::Report;
+use crate::snippet::{self, Directive};
 
 /// Where an Ingress without `auth-cache-duration` stands.
 const DEFAULT_TIMES: &str = "200 202 401 5m";
@@ -110,7 +111,14 @@ pub fn read(
         settings.deny("method", "CONNECT is not supported", "use another method", set, report);
         return;
     }
-    let Some(request_headers) = request_headers(&settings, set, report) else { return };
+    let Some(mut request_headers) = request_headers(&settings, set, report) else { return };
+    match of_snippet(&settings, report) {
+        Ok(headers) => request_headers.extend(headers),
+        Err(fault) => {
+            settings.deny("snippet", &fault, "leave `proxy_set_header NAME VALUE;` alone in it", set, report);
+            return;
+        }
+    }
     let Some(cluster) = cluster(&settings, &url, names, set, backends, report) else { return };
     let mut response_headers = match settings.value("response-headers") {
         Some(Value::List(names)) => names,
@@ -294,6 +302,39 @@ fn request_headers(
         edits.push(edit);
     }
     Some(edits)
+}
+
+/// The headers that `auth-snippet` sets for the service. Any other directive may be one that the service's word depends
+/// on.
+fn of_snippet(settings: &Settings<'_>, report: &mut Report) -> Result<Vec<HeaderEdit>, String> {
+    let Some(text) = settings.text("snippet") else { return Ok(Vec::new()) };
+    if settings.origins == Origins::Ingress && !settings.context.defaults.settings.allow_snippet_annotations {
+        let consequence =
+            "snippets are not allowed (allow-snippet-annotations of the ConfigMap): it is left out";
+        let diagnostic = Diagnostic::error("snippet-not-allowed", consequence)
+            .remedy("allow them in the ConfigMap, or take the annotation away");
+        settings.tell("snippet", diagnostic, report);
+        return Ok(Vec::new());
+    }
+    let directives = snippet::parse(&text).map_err(|error| format!("the snippet cannot be read: {error}"))?;
+    directives.iter().map(header).collect()
+}
+
+fn header(directive: &Directive) -> Result<HeaderEdit, String> {
+    let line = directive.line;
+    let ("proxy_set_header", [name, value]) = (&*directive.name, &*directive.args) else {
+        return Err(format!("line {line}: the directive `{}` is not supported here", directive.name));
+    };
+    let (name, value) = (name.clone(), value.clone());
+    // nginx does not send an empty one.
+    let edit = match value.is_empty() {
+        true => HeaderEdit::Remove { name },
+        false => HeaderEdit::Set { name, value },
+    };
+    match HeaderTemplate::compile(edit.clone()) {
+        Ok(_) => Ok(edit),
+        Err(error) => Err(format!("line {line}: {error}")),
+    }
 }
 
 /// A text with variables; one that cannot be read is told.

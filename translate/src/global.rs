@@ -107,13 +107,14 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
     let networks = settings.proxy_real_ip_cidr.iter().map(ToString::to_string);
     let forwarded = Forwarded {
         trust_headers,
-        trusted_proxies: if trust_headers || settings.enable_real_ip {
+        trusted_proxies: if trust_headers || settings.enable_real_ip || settings.use_proxy_protocol {
             networks.collect()
         } else {
             Vec::new()
         },
         address_header: settings.forwarded_for_header,
         append: trust_headers && settings.compute_full_forwarded_for,
+        proxy_protocol: settings.use_proxy_protocol,
     };
     let is_name = |name: &String| HeaderTemplate::compile(HeaderEdit::Remove { name: name.clone() }).is_ok();
     let buffers = header_buffers(&settings.large_client_header_buffers);
@@ -147,6 +148,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
                 retries::tries(settings.proxy_next_upstream_tries),
             ),
             mirror: None,
+            jwt: None,
         },
         upstreams: UpstreamDefaults {
             load_balancing: match settings.load_balance.as_str() {

@@ -6,6 +6,7 @@
 
 mod access;
 pub mod annotations;
+mod api_keys;
 pub mod backend_protocol;
 mod backends;
 mod canaries;
@@ -21,6 +22,7 @@ mod exemptions;
 mod external_auth;
 mod global;
 mod hosts;
+pub mod jwt;
 mod limits;
 pub mod manifest;
 mod mesh;

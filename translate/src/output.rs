@@ -11,6 +11,7 @@ use crate::certificates::{Certificate, Certificates};
 use crate::client_certificates::ClientAuthorities;
 use crate::connections::Connections;
 use crate::diagnostic::Diagnostic;
+use crate::jwt::Jwt;
 use crate::objects::{ObjectName, ObjectRef};
 use crate::passthrough::Passthrough;
 use crate::tls::TlsSettings;
@@ -170,11 +171,14 @@ pub struct Cluster {
     pub tls: Option<UpstreamTls>,
 }
 
-/// How TLS is spoken with endpoints. Their certificate is not verified, as in nginx unless told otherwise.
+/// How TLS is spoken with endpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpstreamTls {
     /// The name that is asked for (SNI).
     pub server_name: String,
+    /// The certificate has to be for that name, and signed by an authority that the system knows. Otherwise it is not
+    /// looked at, as in nginx unless told otherwise.
+    pub verified: bool,
 }
 
 /// How Envoy chooses among the endpoints of a cluster.
@@ -240,6 +244,8 @@ pub struct RouteProfile {
     pub next_upstream: NextUpstream,
     /// Where copies of requests go (`mirror-target`).
     pub mirror: Option<Mirror>,
+    /// Which token a request needs (`ingress-wasm.io/jwt-…`).
+    pub jwt: Option<Jwt>,
 }
 
 /// When another endpoint is tried, or the only one once more (`proxy-next-upstream`).
@@ -268,6 +274,7 @@ impl Default for RouteProfile {
             send_timeout: minute,
             next_upstream: NextUpstream::default(),
             mirror: None,
+            jwt: None,
         }
     }
 }

@@ -13,6 +13,7 @@ use ingress_wasm::router::check_alias;
 
 use crate::access;
 use crate::annotations::{AnnotationSet, HeaderLine, InvalidValue, Prefix, Setting, Value};
+use crate::api_keys;
 use crate::cors;
 use crate::credentials::{self, UserList};
 use crate::diagnostic::Diagnostic;
@@ -49,6 +50,8 @@ pub struct IngressPolicies {
 pub struct Policies {
     /// By the name that `BasicAuth.credentials` has.
     pub credentials: BTreeMap<String, Credentials>,
+    /// Digests of API keys by the name that `ApiKeyAuth.keys` has.
+    pub api_keys: BTreeMap<String, Credentials>,
     /// Route profiles by name.
     pub profiles: BTreeMap<String, RouteProfile>,
     sets: Vec<PolicySet>,
@@ -74,9 +77,23 @@ impl Policies {
     }
 
     /// All sets, in order of position.
-    pub fn finish(self) -> (Vec<PolicySet>, BTreeMap<String, Credentials>, BTreeMap<String, RouteProfile>) {
-        (self.sets, self.credentials, self.profiles)
+    pub fn finish(self) -> Finished {
+        let Policies { credentials, api_keys, profiles, sets, positions: _ } = self;
+        Finished { sets, credentials, api_keys, profiles }
     }
+}
+
+/// What was gathered in [`Policies`].
+#[derive(Debug)]
+pub struct Finished {
+    /// All sets, in order of position.
+    pub sets: Vec<PolicySet>,
+    /// Lists of users.
+    pub credentials: BTreeMap<String, Credentials>,
+    /// Lists of clients with API keys.
+    pub api_keys: BTreeMap<String, Credentials>,
+    /// Route profiles by name.
+    pub profiles: BTreeMap<String, RouteProfile>,
 }
 
 /// Everything that an Ingress is read with.
@@ -122,6 +139,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         .map(|(mirror, target)| config::Mirror { cluster: mirror.cluster.clone(), target: target.clone() });
     set.limits = limits::read(context.annotations);
     basic_auth(context, &mut set, policies, report);
+    api_keys::read(context, &mut set, policies, report);
     set.request_headers = upstream_host(context, report);
     if let Some(value) = text(annotations, "connection-proxy-header") {
         set.request_headers.push(HeaderEdit::Set { name: "Connection".to_owned(), value });
@@ -142,6 +160,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
             defaults.retry_non_idempotent,
         ),
         mirror: context.mirror.as_ref().map(|(mirror, _)| mirror.clone()),
+        jwt: None,
     };
     if profile != defaults.profile {
         let mut name = retries::profile_name(&profile);

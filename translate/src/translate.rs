@@ -17,12 +17,13 @@ use crate::exemptions::PathPolicies;
 use crate::external_auth;
 use crate::global;
 use crate::hosts::{self, Entrant, Hosts};
+use crate::jwt;
 use crate::mesh;
 use crate::mirror;
 use crate::objects::{Ingress, Snapshot};
 use crate::output::{KEPT_BACK, Options, Translation};
 use crate::passthrough;
-use crate::policies::{self, Context, Policies};
+use crate::policies::{self, Context, Finished, Policies};
 use crate::report::Report;
 use crate::snippets::Snippets;
 use crate::tls;
@@ -109,6 +110,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         let mut read = policies::read(&context, &mut policies, &mut report);
         let names = hosts::names(ingress, &read.aliases);
         external_auth::read(&context, &names, &mut read.set, &mut backends, &mut report);
+        jwt::read(&context, &mut read, &mut policies, &mut backends, &mut report);
         if withheld.is_none() {
             snippets.location(ingress, annotations, &mut read.set, &mut report);
             match snippets.server(ingress, annotations, &mut report) {
@@ -151,12 +153,13 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         mesh::close(&mut hosts);
         mesh::check_global(snapshot, options, &mut report);
     }
-    let (sets, credentials, route_profiles) = policies.finish();
+    let Finished { sets, credentials, api_keys, profiles: route_profiles } = policies.finish();
     let mut config = PluginConfig {
         version: SCHEMA_VERSION,
         generation: String::new(),
         global: defaults.global,
         credentials,
+        api_keys,
         policies: sets,
         balancing,
         hosts,

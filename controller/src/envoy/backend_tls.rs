@@ -35,7 +35,7 @@ pub(super) fn backend_tls(settings: &BackendTls, http2: bool, source: SecretSour
     let validation = |verify: &Verify| {
         ValidationContextType::CombinedValidationContext(CombinedCertificateValidationContext {
             default_validation_context: Some(tls::CertificateValidationContext {
-                match_typed_subject_alt_names: vec![names(verify)],
+                match_typed_subject_alt_names: vec![is_for(&verify.name)],
                 // nginx does not count the authority itself.
                 max_verify_depth: number(verify.depth.saturating_add(1)),
                 ..tls::CertificateValidationContext::default()
@@ -70,15 +70,15 @@ pub(super) fn backend_tls(settings: &BackendTls, http2: bool, source: SecretSour
 }
 
 /// The alternative name that the certificate of a backend has to have.
-fn names(verify: &Verify) -> tls::SubjectAltNameMatcher {
+pub(super) fn is_for(name: &str) -> tls::SubjectAltNameMatcher {
     use matcher_inputs::string_matcher::MatchPattern;
     use tls::subject_alt_name_matcher::SanType;
 
-    let is_address = verify.name.parse::<std::net::IpAddr>().is_ok();
+    let is_address = name.parse::<std::net::IpAddr>().is_ok();
     tls::SubjectAltNameMatcher {
         san_type: if is_address { SanType::IpAddress } else { SanType::Dns }.into(),
         matcher: Some(matcher_inputs::StringMatcher {
-            match_pattern: Some(MatchPattern::Exact(verify.name.clone())),
+            match_pattern: Some(MatchPattern::Exact(name.to_owned())),
             ..matcher_inputs::StringMatcher::default()
         }),
         ..tls::SubjectAltNameMatcher::default()

@@ -12,6 +12,7 @@ use super::backend_tls::{SecretSource, backend_secrets};
 use super::clusters::{Discovery, cluster, xds_cluster};
 use super::connection_manager::Source;
 use super::json::{ToJsonError, to_json};
+use super::jwt;
 use super::listeners::{CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::XDS_CLUSTER;
 use super::pb::{
@@ -136,14 +137,15 @@ pub fn static_bootstrap(
             &translation.passed_headers,
         )),
         filter: filter_config(module, &configuration),
+        jwt: pack_any(jwt::filter(&translation.route_profiles, |_, keys| jwt::inline_keys(keys))),
     };
     let mut listeners = plain_listeners(wanted, &source, &translation.connections.clients);
     let mut secrets: Vec<Secret> = Vec::new();
     if let Some(bind) = wanted.https {
         let plan = TlsPlan::new(translation);
-        let managers =
-            https_managers(bind, &source, wanted.access_log.as_deref(), &translation.connections.clients);
-        listeners.push(https_listener(bind, &managers, &plan, CertificateSource::Bootstrap));
+        let clients = &translation.connections.clients;
+        let managers = https_managers(bind, &source, wanted.access_log.as_deref(), clients);
+        listeners.push(https_listener(bind, &managers, &plan, CertificateSource::Bootstrap, clients));
         let certificates = all_certificates(translation, certificate.as_ref());
         secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
         secrets.extend(all_authorities(translation));

@@ -8,7 +8,7 @@ use ingress_wasm_translate::backend_protocol::Transport;
 use ingress_wasm_translate::connections::BackendConnections;
 use ingress_wasm_translate::output::{Cluster, Endpoint, Endpoints, LoadBalancing, UpstreamTls};
 
-use super::backend_tls::{SecretSource, backend_tls};
+use super::backend_tls::{SecretSource, backend_tls, is_for};
 use super::pb::{
     Any, ads, boolean, cluster, core, duration, endpoint, hcm, number, pack_any, seconds, tcp, tls,
     upstream_http,
@@ -92,11 +92,45 @@ pub(super) fn cluster(
     message
 }
 
-/// TLS towards endpoints, whose certificate is not verified.
+/// Where systems keep the certificates of authorities.
+const AUTHORITIES: [&str; 5] = [
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
+
+/// The certificate has to be for this name, and signed by an authority that the system knows.
+fn verification(name: &str) -> tls::common_tls_context::ValidationContextType {
+    use core::data_source::Specifier;
+
+    let context = match AUTHORITIES.iter().find(|path| std::path::Path::new(path).exists()) {
+        Some(file) => tls::CertificateValidationContext {
+            trusted_ca: Some(core::DataSource {
+                specifier: Some(Specifier::Filename((*file).to_owned())),
+                ..core::DataSource::default()
+            }),
+            match_typed_subject_alt_names: vec![is_for(name)],
+            ..tls::CertificateValidationContext::default()
+        },
+        // Nobody is believed: no certificate has this digest.
+        None => tls::CertificateValidationContext {
+            verify_certificate_hash: vec!["00".repeat(32)],
+            ..tls::CertificateValidationContext::default()
+        },
+    };
+    tls::common_tls_context::ValidationContextType::ValidationContext(context)
+}
+
+/// TLS towards endpoints.
 fn speaks_tls(settings: &UpstreamTls) -> core::TransportSocket {
     let context = tls::UpstreamTlsContext {
         sni: settings.server_name.clone(),
-        common_tls_context: Some(tls::CommonTlsContext::default()),
+        common_tls_context: Some(tls::CommonTlsContext {
+            validation_context_type: settings.verified.then(|| verification(&settings.server_name)),
+            ..tls::CommonTlsContext::default()
+        }),
         ..tls::UpstreamTlsContext::default()
     };
     core::TransportSocket {

@@ -9,7 +9,7 @@ use super::listeners::Kind;
 use super::local_reply::local_replies;
 use super::names::{
     CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER,
-    PROFILE_HEADER, ROUTES,
+    JWT_FILTER, PROFILE_HEADER, ROUTES,
 };
 use super::pb::{
     Any, ads, boolean, core, duration, early, hcm, header_mutation, mutation, number, pack_any, route, router,
@@ -29,6 +29,8 @@ pub(super) enum Source {
         routes: Box<route::RouteConfiguration>,
         /// The filter.
         filter: Any,
+        /// The filter for tokens.
+        jwt: Any,
     },
 }
 
@@ -62,17 +64,19 @@ pub(super) fn connection_manager(
     use hcm::http_connection_manager as manager;
     use hcm::http_filter::ConfigType;
 
-    let (routes, filter) = match source {
+    let (routes, filter, jwt) = match source {
         Source::Ads => (
             manager::RouteSpecifier::Rds(hcm::Rds {
                 config_source: Some(ads(Duration::ZERO)),
                 route_config_name: ROUTES.to_owned(),
             }),
-            discovered(),
+            discovered("envoy.extensions.filters.http.wasm.v3.Wasm"),
+            discovered("envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication"),
         ),
-        Source::Inline { routes, filter } => (
+        Source::Inline { routes, filter, jwt } => (
             manager::RouteSpecifier::RouteConfig((**routes).clone()),
             ConfigType::TypedConfig(filter.clone()),
+            ConfigType::TypedConfig(jwt.clone()),
         ),
     };
     // Probes keep their connections.
@@ -94,6 +98,12 @@ pub(super) fn connection_manager(
                 Some(hcm::HttpFilter {
                     name: FILTER.to_owned(),
                     config_type: Some(filter),
+                    ..hcm::HttpFilter::default()
+                }),
+                // Always there, so that no connection is without it when a rule begins to need it.
+                (kind != Kind::Probe).then(|| hcm::HttpFilter {
+                    name: JWT_FILTER.to_owned(),
+                    config_type: Some(jwt),
                     ..hcm::HttpFilter::default()
                 }),
                 Some(hcm::HttpFilter {
@@ -157,29 +167,35 @@ pub(super) fn connection_manager(
         path_with_escaped_slashes_action: manager::PathWithEscapedSlashesAction::KeepUnchanged.into(),
         upgrade_configs: upgrades::allowed(),
         local_reply_config: Some(local_replies()),
-        early_header_mutation_extensions: vec![private_headers(&connection(kind, port))],
+        early_header_mutation_extensions: vec![private_headers(&connection(
+            kind,
+            port,
+            clients.proxy_protocol.is_some(),
+        ))],
         delayed_close_timeout: duration(Duration::from_secs(1)),
         ..hcm::HttpConnectionManager::default()
     }
 }
 
-/// The filter's configuration as the xDS server has it. There is no other until then: the listener does not take
+/// The configuration of a filter, of this type, as the xDS server has it. There is no other until then: the listener does not take
 /// connections before the first one is here.
-pub(super) fn discovered() -> hcm::http_filter::ConfigType {
+pub(super) fn discovered(type_url: &str) -> hcm::http_filter::ConfigType {
     hcm::http_filter::ConfigType::ConfigDiscovery(core::ExtensionConfigSource {
         config_source: Some(ads(Duration::ZERO)),
-        type_urls: vec!["type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm".to_owned()],
+        type_urls: vec![format!("type.googleapis.com/{type_url}")],
         ..core::ExtensionConfigSource::default()
     })
 }
 
-/// What the filter is told of a connection.
-fn connection(kind: Kind, port: &str) -> String {
+/// What the filter is told of a connection: of the PROXY protocol, too, where it is spoken.
+fn connection(kind: Kind, port: &str, proxied: bool) -> String {
+    let mut peer = "%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%".to_owned();
+    if proxied {
+        peer.push_str(",%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%,%DOWNSTREAM_LOCAL_PORT%");
+    }
     match kind {
-        Kind::Http => format!("http {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
-        Kind::Https | Kind::HttpsAsking => {
-            format!("https {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% %REQUESTED_SERVER_NAME%")
-        }
+        Kind::Http => format!("http {port} {peer}"),
+        Kind::Https | Kind::HttpsAsking => format!("https {port} {peer} %REQUESTED_SERVER_NAME%"),
         Kind::Probe => "probe 0 -".to_owned(),
     }
 }

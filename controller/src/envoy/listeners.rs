@@ -8,7 +8,7 @@ use ingress_wasm_translate::connections::ClientConnections;
 use super::clusters::BUFFER;
 use super::connection_manager::{Source, connection_manager};
 use super::names::{HTTP_LISTENER, HTTPS_LISTENER, PROBE_LISTENER};
-use super::pb::{core, listener, number, pack_any, pipe, tcp};
+use super::pb::{core, duration, listener, number, pack_any, pipe, proxy_protocol, tcp};
 use super::tls::{Managers, TlsPlan};
 
 /// Which listeners there are, and where.
@@ -44,7 +44,8 @@ impl Bind {
     /// The port as the filter is told it: text, or Envoy's command for what only the connection knows.
     fn port(&self) -> String {
         match self.public_port.unwrap_or(self.address.port()) {
-            0 => "%DOWNSTREAM_LOCAL_PORT%".to_owned(),
+            // The listener's own, whatever the PROXY protocol says.
+            0 => "%DOWNSTREAM_DIRECT_LOCAL_PORT%".to_owned(),
             port => port.to_string(),
         }
     }
@@ -93,7 +94,8 @@ pub(super) fn plain_listeners(
             filters: vec![manager(kind, port, source, log, clients)],
             ..listener::FilterChain::default()
         };
-        listener::Listener { filter_chains: vec![chain], ..listener(kind, address) }
+        let plain = listener::Listener { filter_chains: vec![chain], ..listener(kind, address) };
+        if kind == Kind::Probe { plain } else { proxied(plain, clients) }
     };
     let http = http.map(|bind| plain(Kind::Http, bind.message(), &bind.port()));
     let probe = probe.as_ref().map(|path| plain(Kind::Probe, pipe(path), "0"));
@@ -117,13 +119,30 @@ pub(super) fn https_listener(
     managers: &Managers,
     plan: &TlsPlan,
     source: CertificateSource,
+    clients: &ClientConnections,
 ) -> listener::Listener {
-    listener::Listener {
+    let https = listener::Listener {
         listener_filters: vec![TlsPlan::inspector()],
         filter_chains: plan.filter_chains(managers, source == CertificateSource::Server),
         filter_chain_matcher: Some(plan.matcher()),
         ..listener(Kind::Https, bind.message())
+    };
+    proxied(https, clients)
+}
+
+/// The listener, with the PROXY protocol at the beginning of each connection where it is asked for.
+fn proxied(mut listener: listener::Listener, clients: &ClientConnections) -> listener::Listener {
+    if let Some(time) = clients.proxy_protocol {
+        let config = pack_any(proxy_protocol::ProxyProtocol::default());
+        let filter = listener::ListenerFilter {
+            name: "envoy.filters.listener.proxy_protocol".to_owned(),
+            config_type: Some(listener::listener_filter::ConfigType::TypedConfig(config)),
+            ..listener::ListenerFilter::default()
+        };
+        listener.listener_filters.insert(0, filter);
+        listener.listener_filters_timeout = duration(time);
     }
+    listener
 }
 
 /// Where Envoy gets certificates.

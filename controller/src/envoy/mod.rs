@@ -11,6 +11,7 @@ mod compression;
 mod connection_manager;
 mod gateway;
 mod json;
+mod jwt;
 mod listeners;
 mod local_reply;
 mod names;

@@ -7,6 +7,9 @@ pub const FILTER: &str = "ingress-wasm";
 /// The filter that tells ours of the client's certificate, where one is asked for.
 pub const CLIENT_CERTIFICATE_FILTER: &str = "client-certificate";
 
+/// Envoy's filter for tokens: its name in the connection manager and of its extension configuration.
+pub const JWT_FILTER: &str = "jwt";
+
 /// The route configuration.
 pub const ROUTES: &str = "ingress";
 

@@ -72,11 +72,18 @@ pub(super) fn excerpt(config: &PluginConfig, hosts: &[&Host]) -> Result<PluginCo
             credentials.insert(auth.credentials.clone(), list.clone());
         }
     }
+    let mut api_keys = BTreeMap::new();
+    for auth in policies.iter().filter_map(|set| set.api_key.as_ref()) {
+        if let Some(list) = config.api_keys.get(&auth.keys) {
+            api_keys.insert(auth.keys.clone(), list.clone());
+        }
+    }
     Ok(PluginConfig {
         version: config.version,
         generation: String::new(),
         global: Global::default(),
         credentials,
+        api_keys,
         policies,
         balancing: balancing.take(&config.balancing, "balancing")?,
         hosts: copies,
@@ -146,7 +153,7 @@ pub(super) fn listener(count: usize) -> listener::Listener {
 
     let part = |number| hcm::HttpFilter {
         name: name(number),
-        config_type: Some(discovered()),
+        config_type: Some(discovered("envoy.extensions.filters.http.wasm.v3.Wasm")),
         ..hcm::HttpFilter::default()
     };
     let router = hcm::HttpFilter {
@@ -235,6 +242,7 @@ mod tests {
             generation: "whole".to_owned(),
             global: Global { redirect_status: Some(301), ..Global::default() },
             credentials: BTreeMap::new(),
+            api_keys: BTreeMap::new(),
             policies: (0..7).map(set).collect(),
             balancing: (0..4).map(balancing).collect(),
             hosts,

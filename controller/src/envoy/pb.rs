@@ -18,10 +18,12 @@ pub(super) use envoy_types::pb::envoy::extensions::compression::brotli::compress
 pub(super) use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3 as gzip;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as compressor;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation;
+pub(super) use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt_authn;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::lua::v3 as lua;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3 as upstream_codec;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3 as http_wasm;
+pub(super) use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as proxy_protocol;
 pub(super) use envoy_types::pb::envoy::extensions::filters::listener::tls_inspector::v3 as tls_inspector;
 pub(super) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(super) use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;

@@ -1,7 +1,7 @@
 //! A translation as the set of resources that the xDS server serves.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -15,8 +15,9 @@ use ingress_wasm_translate::output::{Cluster, Endpoints, RouteProfile, Translati
 use super::backend_tls::{SecretSource, backend_secrets};
 use super::clusters::{Discovery, assignment, cluster};
 use super::connection_manager::Source;
+use super::jwt;
 use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
-use super::names::{DEFAULT_CERTIFICATE, FILTER, ROUTES};
+use super::names::{DEFAULT_CERTIFICATE, FILTER, JWT_FILTER, ROUTES};
 use super::parts;
 use super::pb::{core, pack_any, tls};
 use super::routes::route_configuration;
@@ -142,6 +143,7 @@ impl ResourceBuilder {
         for (name, secret) in backend_secrets(translation) {
             set.insert(ResourceType::Secret, Arc::new(Resource::new(name, pack_any(secret))));
         }
+        set.insert(ResourceType::Extension, Arc::new(self.jwt(&translation.route_profiles)));
         set.insert(ResourceType::Route, self.routes(translation));
         self.clusters.retain(|name, _| translation.clusters.contains_key(name));
         for (name, settings) in &translation.clusters {
@@ -251,6 +253,24 @@ impl ResourceBuilder {
         Ok(Document { digest, generation, resource })
     }
 
+    /// The filter for tokens. Keys are handed over in files that only this user can read: what stands in a
+    /// configuration Envoy's administration shows.
+    fn jwt(&self, profiles: &BTreeMap<String, RouteProfile>) -> Resource {
+        let directory = self.module.parent().unwrap_or(Path::new("."));
+        let mut origin = String::new();
+        let message = jwt::filter(profiles, |jwt, keys| {
+            let source = jwt::keys_in_file(directory, keys);
+            origin.push_str(&format!("{jwt:?}{source:?}"));
+            source
+        });
+        // Of fetched keys the requirement is all there is.
+        let remote = profiles.values().filter_map(|profile| profile.jwt.as_ref());
+        remote.for_each(|jwt| origin.push_str(&format!("{jwt:?}")));
+        let config =
+            core::TypedExtensionConfig { name: JWT_FILTER.to_owned(), typed_config: Some(pack_any(message)) };
+        Resource::with_version_of(JWT_FILTER, pack_any(config), origin.as_bytes())
+    }
+
     fn routes(&mut self, translation: &Translation) -> Arc<Resource> {
         let (default, profiles) = (&translation.default_profile, &translation.route_profiles);
         let passed = &translation.passed_headers;
@@ -335,9 +355,10 @@ impl Https {
         {
             return Arc::clone(resource);
         }
-        let message = https_listener(self.bind, &self.managers, &plan, CertificateSource::Server);
+        let clients = &translation.connections.clients;
+        let message = https_listener(self.bind, &self.managers, &plan, CertificateSource::Server, clients);
         // The version is that of the input: the message holds a map, whose bytes come in any order.
-        let origin = format!("{:?}{:?}{plan:?}", self.bind, self.managers);
+        let origin = format!("{:?}{:?}{plan:?}{:?}", self.bind, self.managers, clients.proxy_protocol);
         let resource =
             Arc::new(Resource::with_version_of(message.name.clone(), pack_any(message), origin.as_bytes()));
         self.built = Some((plan, Arc::clone(&resource)));

@@ -6,12 +6,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use ingress_wasm_translate::jwt::PROFILE_PREFIX;
 use ingress_wasm_translate::output::{KEPT_BACK, Mirror, NextUpstream, RouteProfile};
 
 use super::connection_manager::verified_certificate;
+use super::jwt;
 use super::names::{
     CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, HASH_HEADER,
-    MIRROR_BODY_HEADER, MIRROR_FOR_HEADER, MIRROR_PROPERTY, MIRROR_TARGET_HEADER, PROFILE_HEADER, ROUTES,
+    JWT_FILTER, MIRROR_BODY_HEADER, MIRROR_FOR_HEADER, MIRROR_PROPERTY, MIRROR_TARGET_HEADER, PROFILE_HEADER,
+    ROUTES,
 };
 use super::pb::{
     boolean, core, duration, matcher, matcher_inputs, mutation, number, pack_any, previous_hosts, route,
@@ -51,8 +54,9 @@ pub(super) fn route_configuration(
     }
 }
 
-/// Picks the route by the private header; the default route where there is none or it is unknown. `verifies`: it
-/// tells the filter of clients with a good certificate.
+/// Picks the route by the private header; the default route where there is none or it is unknown. One that needs a
+/// token and is unknown, as it may be for a moment between two configurations, is refused. `verifies`: it tells the
+/// filter of clients with a good certificate.
 pub(super) fn by_profile(
     default: &RouteProfile,
     profiles: &BTreeMap<String, RouteProfile>,
@@ -67,10 +71,45 @@ pub(super) fn by_profile(
     );
     let map =
         profiles.iter().map(|(name, profile)| (name.clone(), by_method(name, profile, false))).collect();
-    matcher::Matcher {
+    let refused = route::Route {
+        name: "jwt-unknown".to_owned(),
+        r#match: Some(route::RouteMatch {
+            path_specifier: Some(route::route_match::PathSpecifier::Prefix("/".to_owned())),
+            ..route::RouteMatch::default()
+        }),
+        action: Some(route::route::Action::DirectResponse(route::DirectResponseAction {
+            status: 503,
+            ..route::DirectResponseAction::default()
+        })),
+        ..route::Route::default()
+    };
+    let refused = matcher::matcher::OnMatch {
+        keep_matching: false,
+        on_match: Some(matcher::matcher::on_match::OnMatch::Action(core_extension(
+            "route",
+            pack_any(refused),
+        ))),
+    };
+    let unknown = matcher::Matcher {
         on_no_match: Some(Box::new(by_method("default", default, verifies))),
-        // A map without entries is refused, and the default route is all there is then.
-        matcher_type: (!profiles.is_empty()).then_some(MatcherType::MatcherTree(MatcherTree {
+        matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
+            input: Some(input.clone()),
+            tree_type: Some(TreeType::PrefixMatchMap(MatchMap {
+                map: [(PROFILE_PREFIX.to_owned(), refused)].into(),
+            })),
+        })),
+    };
+    if profiles.is_empty() {
+        // A map without entries is refused.
+        return unknown;
+    }
+    let unknown = matcher::matcher::on_match::OnMatch::Matcher(Box::new(unknown));
+    matcher::Matcher {
+        on_no_match: Some(Box::new(matcher::matcher::OnMatch {
+            keep_matching: false,
+            on_match: Some(unknown),
+        })),
+        matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
             input: Some(input),
             tree_type: Some(TreeType::ExactMatchMap(MatchMap { map })),
         })),
@@ -151,7 +190,7 @@ fn catch_all(name: &str, profile: &RouteProfile, repeat: Repeat) -> route::Route
     use route::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
     use route::route_match::PathSpecifier;
 
-    let RouteProfile { read_timeout, send_timeout, next_upstream, mirror } = profile;
+    let RouteProfile { read_timeout, send_timeout, next_upstream, mirror, jwt } = profile;
     // The stream as a whole may be silent for a little longer than either direction, and for as many tries as
     // there are, so that the answer to a silent backend is the one for it.
     let tries = if repeat == Repeat::Sent && next_upstream.timeout { next_upstream.tries } else { 1 };
@@ -173,6 +212,7 @@ fn catch_all(name: &str, profile: &RouteProfile, repeat: Repeat) -> route::Route
             request_mirror_policies: mirror.iter().map(mirror_policy).collect(),
             ..route::RouteAction::default()
         })),
+        typed_per_filter_config: jwt.iter().map(|jwt| (JWT_FILTER.to_owned(), jwt::required(jwt))).collect(),
         ..route::Route::default()
     }
 }

@@ -35,6 +35,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
             generation: "g".to_owned(),
             global: Default::default(),
             credentials: BTreeMap::new(),
+            api_keys: BTreeMap::new(),
             balancing: Vec::new(),
             policies: Vec::new(),
             hosts: Vec::new(),

@@ -36,6 +36,7 @@ fn plan(
         generation: "g".to_owned(),
         global: Default::default(),
         credentials: BTreeMap::new(),
+        api_keys: BTreeMap::new(),
         balancing: Vec::new(),
         policies: Vec::new(),
         hosts: served.iter().map(host).collect(),

@@ -171,6 +171,7 @@ fn ten_thousand_ingresses_with_five_paths_fit_into_one_object() {
         generation: String::new(),
         global: Default::default(),
         credentials: BTreeMap::new(),
+        api_keys: Default::default(),
         policies: Vec::new(),
         balancing: Vec::new(),
         hosts: Vec::new(),

@@ -14,15 +14,13 @@ use ValueGrammar::{Boolean, CidrList, Duration, Number, Seconds, Size, Snippet, 
 
 pub(super) const CONNECTIONS: &[ConfigOption] = &[
     lacks("bind-address", Text, "", &[], Warning, "addresses to listen on are given on the command line"),
-    lacks(
-        "use-proxy-protocol",
-        Boolean,
-        "false",
-        &["false"],
-        Error,
-        "the PROXY protocol is not read: such connections fail",
+    option("use-proxy-protocol", Boolean, "false", Support::Exact),
+    option(
+        "proxy-protocol-header-timeout",
+        Duration,
+        "5s",
+        Support::Differs("over TLS it is the time for the client's first message as well"),
     ),
-    lacks("proxy-protocol-header-timeout", Duration, "5s", &["5s"], Note, "the PROXY protocol is not read"),
     option("use-http2", Boolean, "true", Support::Exact),
     option("keep-alive", COUNT, "75", Support::Exact),
     option(

@@ -181,6 +181,8 @@ pub struct GlobalSettings {
     pub proxy_real_ip_cidr: Vec<Network>,
     /// `enable-real-ip`.
     pub enable_real_ip: bool,
+    /// `use-proxy-protocol`
+    pub use_proxy_protocol: bool,
     /// `forwarded-for-header`.
     pub forwarded_for_header: String,
     /// `compute-full-forwarded-for`.
@@ -276,6 +278,7 @@ impl Default for GlobalSettings {
             use_forwarded_headers: false,
             proxy_real_ip_cidr: Network::parse("0.0.0.0/0").into_iter().collect(),
             enable_real_ip: false,
+            use_proxy_protocol: false,
             forwarded_for_header: "X-Forwarded-For".to_owned(),
             compute_full_forwarded_for: false,
             addresses: AddressDefaults::default(),
@@ -393,6 +396,7 @@ impl GlobalSettings {
             ("use-forwarded-headers", Value::Bool(on)) => self.use_forwarded_headers = on,
             ("proxy-real-ip-cidr", Value::Networks(networks)) => self.proxy_real_ip_cidr = networks,
             ("enable-real-ip", Value::Bool(on)) => self.enable_real_ip = on,
+            ("use-proxy-protocol", Value::Bool(on)) => self.use_proxy_protocol = on,
             ("forwarded-for-header", Value::Text(header)) => self.forwarded_for_header = header,
             ("compute-full-forwarded-for", Value::Bool(on)) => self.compute_full_forwarded_for = on,
             ("proxy-add-original-uri-header", Value::Bool(on)) => self.proxy_add_original_uri_header = on,

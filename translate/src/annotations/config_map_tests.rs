@@ -52,6 +52,7 @@ fn honoured_options() {
         "keep-alive",
         "keep-alive-requests",
         "location-snippet",
+        "proxy-protocol-header-timeout",
         "proxy-ssl-location-only",
         "server-snippet",
         "ssl-ciphers",

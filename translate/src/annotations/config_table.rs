@@ -214,7 +214,12 @@ const AUTH: &[ConfigOption] = &[
     option("global-auth-response-headers", HeaderNames, "", Exact),
     option("global-auth-signin", UrlWithVariables, "", Exact),
     option("global-auth-signin-redirect-param", Text, "rd", Exact),
-    lacks("global-auth-snippet", Snippet, "", &[], Warning, "the snippet is left out"),
+    option(
+        "global-auth-snippet",
+        Snippet,
+        "",
+        Differs("`proxy_set_header` is honoured; any other directive makes the rules answer 503"),
+    ),
     option(
         "global-auth-url",
         AuthUrl,

@@ -24,7 +24,9 @@ const FIREWALL: Annotation = Annotation {
 pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "auth-snippet",
-        support: Support::NotSupported("the rule answers 503 because of `auth-url`"),
+        support: Support::Differs(
+            "`proxy_set_header` is honoured; any other directive makes the rule answer 503",
+        ),
         lost: Lost::Denied,
         needs: &["auth-url"],
         summary: "nginx configuration for the request to the authentication service.",

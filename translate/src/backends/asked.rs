@@ -75,9 +75,32 @@ impl Backends<'_> {
             load_balancing,
             mirror: false,
             endpoints,
-            tls: tls.then(|| UpstreamTls { server_name: host.clone() }),
+            tls: tls.then(|| UpstreamTls { server_name: host.clone(), verified: false }),
         });
         Ok((name, diagnostic))
+    }
+
+    /// The cluster of a service that keys are fetched from; its certificate is verified.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backends::asked`].
+    pub fn keys(&mut self, origin: &Origin) -> Result<(String, Option<Diagnostic>), String> {
+        let (asked, diagnostic) = self.asked(origin)?;
+        let name = format!("{asked}#jwks");
+        if let Some(mut cluster) = self.clusters.get(&asked).cloned() {
+            if let Some(tls) = &mut cluster.tls {
+                tls.verified = true;
+            }
+            self.clusters.insert(name.clone(), cluster);
+            self.kept.insert(name.clone());
+        }
+        Ok((name, diagnostic))
+    }
+
+    /// The clusters are those of a mesh.
+    pub fn in_mesh(&self) -> bool {
+        self.options.mesh
     }
 
     /// The names of the clusters that `asked` makes for hosts whose names stand in place of `$host`.
