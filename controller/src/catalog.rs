@@ -19,6 +19,8 @@ pub struct Catalog {
     files: BTreeMap<Arc<str>, FileObjects>,
     /// The last version of each Ingress that was served as it stood.
     accepted: BTreeMap<ObjectRef, Object>,
+    /// What was translated last.
+    served: Arc<Snapshot>,
 }
 
 #[derive(Debug, Default)]
@@ -118,7 +120,13 @@ impl Catalog {
         diagnostics.dedup();
         translation.diagnostics = diagnostics;
         translation.rejected = rejected;
+        self.served = Arc::new(snapshot);
         translation
+    }
+
+    /// The objects that were translated last, with the versions that stood in for rejected ones.
+    pub fn served(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.served)
     }
 }
 

@@ -19,7 +19,9 @@ use tracing_subscriber::EnvFilter;
 
 use super::object_name;
 use crate::cluster::edge::RunDirectory;
-use crate::cluster::{self, AnnotationsPrefix, Envoy, Patience, Scope, Settings, StatusSettings};
+use crate::cluster::{
+    self, AnnotationsPrefix, Envoy, Patience, Scope, Settings, StatusSettings, WebhookSettings,
+};
 use crate::envoy::Bind;
 use crate::supervisor::{self, Level};
 
@@ -67,6 +69,8 @@ pub struct ControllerArgs {
     enable_metrics: bool,
     #[command(flatten)]
     status: StatusArgs,
+    #[command(flatten)]
+    webhook: WebhookArgs,
     /// The port for plain HTTP
     #[arg(long, value_name = "PORT", default_value_t = 80)]
     http_port: u16,
@@ -137,6 +141,38 @@ struct StatusArgs {
     /// How long the Lease holds without being renewed, as 30s or 1m30s
     #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
     election_ttl: Duration,
+}
+
+/// The validating admission webhook.
+#[derive(Debug, Args)]
+struct WebhookArgs {
+    /// Answer the API server, which asks before an Ingress is written, at this address: [HOST]:PORT
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    validating_webhook: Option<SocketAddr>,
+    /// The certificate of the webhook, PEM; without it, one is made and kept in a Secret
+    #[arg(long, value_name = "FILE", requires = "validating_webhook_key")]
+    validating_webhook_certificate: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", requires = "validating_webhook_certificate")]
+    validating_webhook_key: Option<PathBuf>,
+    /// The Secret in the namespace of the pod in which a certificate that is made is kept
+    #[arg(long, value_name = "NAME", default_value = "ingress-wasm-admission")]
+    validating_webhook_secret: String,
+    /// The Service by which the API server reaches the webhook: the name in a certificate that is made
+    #[arg(long, value_name = "NAME", default_value = "ingress-wasm-admission")]
+    validating_webhook_service: String,
+    /// The ValidatingWebhookConfiguration whose caBundle is written where the certificate is made
+    #[arg(long, value_name = "NAME", default_value = "ingress-wasm-admission")]
+    validating_webhook_configuration: String,
+}
+
+/// An address as Go writes it: without a host, all.
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    let parsed = match text.strip_prefix(':') {
+        Some(port) => port.parse().ok().map(|port| SocketAddr::new(unspecified(), port)),
+        None => text.parse().ok(),
+    };
+    parsed.ok_or_else(|| "write :PORT or ADDRESS:PORT, such as :8443".to_owned())
 }
 
 /// A duration as Go writes it: numbers with `h`, `m`, `s` or `ms`.
@@ -295,6 +331,7 @@ impl ControllerArgs {
                 ..Options::default()
             },
             status: self.status.settings(),
+            webhook: self.webhook.settings(),
             http: Some(Bind::from(SocketAddr::new(address, self.http_port))),
             https: Some(Bind::from(SocketAddr::new(address, self.https_port))),
             access_log: self.access_log.clone(),
@@ -320,6 +357,19 @@ impl StatusArgs {
             election_id: self.election_id.clone(),
             election_ttl: self.election_ttl,
         }
+    }
+}
+
+impl WebhookArgs {
+    fn settings(&self) -> Option<WebhookSettings> {
+        let files = self.validating_webhook_certificate.clone().zip(self.validating_webhook_key.clone());
+        Some(WebhookSettings {
+            address: self.validating_webhook?,
+            files,
+            secret: self.validating_webhook_secret.clone(),
+            service: self.validating_webhook_service.clone(),
+            configuration: self.validating_webhook_configuration.clone(),
+        })
     }
 }
 
@@ -394,6 +444,24 @@ mod tests {
         assert!(!settings.options.ingress_without_class);
         assert_eq!(settings.http.map(|bind| bind.address.port()), Some(80));
         assert_eq!(settings.healthz.port(), 10254);
+        assert_eq!(settings.webhook, None);
+    }
+
+    #[test]
+    fn the_webhook_of_ingress_nginx() {
+        let webhook = settings(
+            "--validating-webhook=:8443 --validating-webhook-certificate=/usr/local/certificates/cert \
+             --validating-webhook-key=/usr/local/certificates/key",
+        );
+        let webhook = webhook.expect("reads").webhook.expect("a webhook");
+        assert_eq!(webhook.address.port(), 8443);
+        let files = ("/usr/local/certificates/cert".into(), "/usr/local/certificates/key".into());
+        assert_eq!(webhook.files, Some(files));
+        let made = settings("--validating-webhook=127.0.0.1:0").expect("reads").webhook.expect("a webhook");
+        assert_eq!((made.files, made.address.to_string().as_str()), (None, "127.0.0.1:0"));
+        for line in ["--validating-webhook=8443", "--validating-webhook=:1 --validating-webhook-key=k"] {
+            assert!(settings(line).is_err(), "{line}");
+        }
     }
 
     #[test]

@@ -33,6 +33,10 @@ const FETCH_PATIENCE: Duration = Duration::from_secs(2);
 /// How long a configuration may be without an answer before a later one takes its place.
 const OUTCOME_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long what the API server says of Ingresses besides their content may wait: each status that is written comes
+/// back by the watch, thousands in a row at times.
+const TELLING: Duration = Duration::from_millis(300);
+
 /// How many changes are taken in before it is looked whether to translate.
 const BATCH: usize = 4096;
 
@@ -73,6 +77,8 @@ struct Site {
     missing: BTreeSet<Watch>,
     /// When the first change came that is not translated yet.
     dirty: Option<Instant>,
+    /// When the rest of the controller is to be told of what has not changed the translation.
+    untold: Option<Instant>,
     /// When the last translation began.
     began: Option<Instant>,
     published: Option<Published>,
@@ -94,6 +100,7 @@ impl Controller {
             controller: self,
             missing,
             dirty: Some(Instant::now()),
+            untold: None,
             began: None,
             published: None,
             good: None,
@@ -110,12 +117,13 @@ impl Site {
     async fn run(mut self) {
         self.want();
         loop {
-            let due = self.due();
+            let (due, untold) = (self.due(), self.untold);
             tokio::select! {
                 biased;
                 Some(event) = self.controller.events.recv() => self.event(&event),
                 outcome = outcome_of(&mut self.published) => self.outcome(outcome),
                 () = at(due), if due.is_some() => self.translate(),
+                () = at(untold), if untold.is_some() => self.tell(),
                 news = self.controller.watches.news.recv() => match news {
                     Some(news) => self.take(news),
                     // The watches never end.
@@ -162,7 +170,7 @@ impl Site {
             self.want();
         }
         if changed.identities && !changed.objects && self.began.is_some() {
-            self.tell();
+            self.untold.get_or_insert_with(|| Instant::now() + TELLING);
         }
         if self.good.is_none() {
             self.wait();
@@ -279,6 +287,7 @@ impl Site {
                     "accepted by Envoy"
                 );
                 self.controller.metrics.accepted.set(1);
+                self.controller.metrics.activity.configured(&generation, true);
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 self.controller.metrics.accepted_at.set(now.as_secs_f64());
                 self.controller.metrics.objects("host", published.translation.config.hosts.len());
@@ -300,6 +309,7 @@ impl Site {
         let Published { translation, changed, .. } = published;
         self.controller.metrics.outcome("rejected");
         self.controller.metrics.accepted.set(0);
+        self.controller.metrics.activity.configured("", false);
         let culprits = |rejection| culprits(rejection, &translation, &changed);
         self.refused = rejections.iter().flat_map(culprits).collect();
         self.suspects = changed;
@@ -346,6 +356,7 @@ impl Site {
 
     /// Tells the rest of the controller what is served.
     fn tell(&mut self) {
+        self.untold = None;
         let ingresses = self.controller.store.identities();
         self.controller.metrics.objects("ingress", ingresses.len());
         let diagnostics = self.diagnostics.iter().chain(&self.refused).cloned().collect();
@@ -354,6 +365,7 @@ impl Site {
             ingresses,
             diagnostics: Arc::new(diagnostics),
             generation,
+            view: self.controller.store.view(),
         });
     }
 }

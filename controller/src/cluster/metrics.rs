@@ -1,7 +1,7 @@
 //! The controller's own metrics.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, AtomicU64};
+use std::sync::{Arc, Mutex};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -10,10 +10,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
+use super::activity::{Activity, Labels};
+
 /// The numbers, and how they are written.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Mutex<Registry>,
+    registries: Mutex<[Registry; 2]>,
+    /// What is done besides serving.
+    pub activity: Arc<Activity>,
     lists: Family<Resource, Counter>,
     watch_failures: Family<Resource, Counter>,
     /// How long translations took, in seconds.
@@ -55,9 +59,17 @@ struct KindLabel {
 
 impl Default for Metrics {
     fn default() -> Metrics {
+        Metrics::new(&Labels::default())
+    }
+}
+
+impl Metrics {
+    /// All at zero. The labels are those of metrics that are named as ingress-nginx's.
+    pub fn new(labels: &Labels) -> Metrics {
         let steps = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
         let mut metrics = Metrics {
-            registry: Mutex::default(),
+            registries: Mutex::default(),
+            activity: Arc::default(),
             lists: Family::default(),
             watch_failures: Family::default(),
             translations: Histogram::new(steps),
@@ -70,12 +82,13 @@ impl Default for Metrics {
             accepted_at: Gauge::default(),
             accepted: Gauge::default(),
         };
-        metrics.registry = Mutex::new(metrics.registry());
+        let mut registries = [metrics.registry(), labels.registry()];
+        let [own, nginx] = &mut registries;
+        metrics.activity.register(own, nginx);
+        metrics.registries = Mutex::new(registries);
         metrics
     }
-}
 
-impl Metrics {
     fn registry(&self) -> Registry {
         let mut all = Registry::with_prefix("ingress_wasm_controller");
         all.register("lists", "Complete lists that were read from the API server", self.lists.clone());
@@ -136,11 +149,13 @@ impl Metrics {
     /// All of them in Prometheus' text format.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        // Writing to a String does not fail.
-        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
-        // Envoy's follow.
-        text.truncate(text.trim_end().trim_end_matches("# EOF").len());
+        let registries = self.registries.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for registry in registries.iter() {
+            // Writing to a String does not fail.
+            let _ = prometheus_client::encoding::text::encode(&mut text, registry);
+            // More follows: of ingress-nginx's names, and of Envoy.
+            text.truncate(text.trim_end().trim_end_matches("# EOF").len());
+        }
         text
     }
 }
@@ -166,5 +181,29 @@ mod tests {
             assert!(text.contains(expected), "{expected}\n{text}");
         }
         assert!(!text.contains("# EOF"), "{text}");
+    }
+
+    #[test]
+    fn some_are_named_as_those_of_ingress_nginx() {
+        let labels = Labels { namespace: "edge".to_owned(), pod: "p".to_owned(), class: "c".to_owned() };
+        let metrics = Metrics::new(&labels);
+        metrics.activity.leads("leader", true);
+        metrics.activity.configured("00000000000000ff", true);
+        metrics.activity.event("written");
+        let text = metrics.text();
+        let of = "controller_namespace=\"edge\",controller_class=\"c\",controller_pod=\"p\"";
+        for expected in [
+            format!("nginx_ingress_controller_leader_election_status{{{of},name=\"leader\"}} 1\n"),
+            format!("nginx_ingress_controller_config_last_reload_successful{{{of}}} 1\n"),
+            format!("nginx_ingress_controller_config_hash{{{of}}} 255.0\n"),
+            format!("nginx_ingress_controller_success{{{of}}} 1\n"),
+            "ingress_wasm_controller_events_total{outcome=\"written\"} 1\n".to_owned(),
+        ] {
+            assert!(text.contains(&expected), "{expected}\n{text}");
+        }
+        metrics.activity.configured("", false);
+        let text = metrics.text();
+        let expected = format!("nginx_ingress_controller_config_last_reload_successful{{{of}}} 0\n");
+        assert!(text.contains(&expected), "{text}");
     }
 }

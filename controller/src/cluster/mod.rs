@@ -11,6 +11,8 @@
 //! * `controller` is the loop: when to translate, and what becomes of it. It sends a [`Served`] value on a
 //!   [`tokio::sync::watch`] channel after each translation and each answer of Envoy: what writes to the API
 //!   server follows that channel and never reaches into the loop.
+//! * `leader` says which replica may write to the API server; `status` and `events` write, `addresses` finds what to
+//!   publish; `webhook` answers reviews by `admission`, with a certificate of `webhook_certificate`.
 //! * `edge` is the directory that is shared with Envoy; `readiness`, `operations` and `shutdown` are what
 //!   their names say.
 //!
@@ -19,11 +21,16 @@
 //!
 //! Deliberately knows nothing of how an annotation is read, of arguments, and of how a request is matched.
 
+mod activity;
+mod addresses;
+mod admission;
 mod client;
 mod controller;
 mod culprits;
 pub mod edge;
+mod events;
 mod follow;
+mod leader;
 mod metrics;
 mod operations;
 mod pause;
@@ -31,8 +38,13 @@ mod raw;
 mod readiness;
 mod served;
 mod shutdown;
+mod status;
 mod store;
 mod watches;
+mod webhook;
+mod webhook_certificate;
+#[cfg(test)]
+mod writing_tests;
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -45,6 +57,7 @@ use anyhow::Context;
 use ingress_wasm_translate::objects::ObjectName;
 use ingress_wasm_translate::output::Options;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 
 pub use client::{ClientError, client};
 pub use metrics::Metrics;
@@ -52,16 +65,23 @@ pub use raw::{AnnotationsPrefix, Identity};
 pub use served::{Receiver, Served};
 pub use shutdown::Patience;
 pub use watches::Scope;
+use webhook_certificate::Origin;
 
 use crate::envoy::{Bind, Listeners, ResourceBuilder};
 use crate::feed::Feed;
 use crate::ready::Workers;
 use crate::supervisor::{self, Binary, Level, LogLine, Supervisor};
+use activity::{Activity, Labels};
+use addresses::OwnPod;
 use controller::Controller;
 use edge::RunDirectory;
+use events::Events;
+use leader::Election;
 use operations::Operations;
 use readiness::{Readiness, Standing};
+use status::Status;
 use store::Store;
+use webhook::Webhook;
 
 /// What the controller is started with.
 #[derive(Debug, Clone)]
@@ -76,6 +96,8 @@ pub struct Settings {
     pub options: Options,
     /// What is written into the status of Ingresses.
     pub status: StatusSettings,
+    /// The admission webhook, where there is to be one.
+    pub webhook: Option<WebhookSettings>,
     /// Plain HTTP.
     pub http: Option<Bind>,
     /// TLS.
@@ -111,6 +133,21 @@ pub struct StatusSettings {
     pub election_ttl: Duration,
 }
 
+/// The admission webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebhookSettings {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Certificate and key; none: made here.
+    pub files: Option<(PathBuf, PathBuf)>,
+    /// The Secret for what is made, in the namespace of the pod.
+    pub secret: String,
+    /// The Service that it is for, there as well.
+    pub service: String,
+    /// The ValidatingWebhookConfiguration that is told.
+    pub configuration: String,
+}
+
 /// An Envoy that is run as a child.
 #[derive(Debug, Clone)]
 pub struct Envoy {
@@ -128,8 +165,14 @@ pub struct Envoy {
 ///
 /// What keeps it from starting: once it runs, it goes on.
 pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::default());
     let client = client(settings.kubeconfig.as_deref(), settings.apiserver_host.as_deref()).await?;
+    let own = OwnPod::find(&client);
+    let labels = Labels {
+        namespace: own.namespace.clone(),
+        pod: own.name.clone().unwrap_or_default(),
+        class: settings.options.controller_classes.first().cloned().unwrap_or_default(),
+    };
+    let metrics = Arc::new(Metrics::new(&labels));
     let directory = RunDirectory::open(&settings.run_dir)?;
     // Held until the process ends.
     let _lock: File = directory.lock()?;
@@ -176,9 +219,13 @@ pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Res
     tokio::spawn(readiness.run());
 
     let (wanted, follow_wanted) = watch::channel(Arc::default());
-    let (served, _follow_served) = watch::channel(Served::default());
+    let (served, follow_served) = watch::channel(Served::default());
     let by_selector = settings.scope.namespace_selector.is_some();
     let store = Store::new(settings.options.clone(), settings.scope.prefix.clone(), by_selector);
+    if let Some(webhook) = &settings.webhook {
+        serve_webhook(&client, webhook, &own, &settings.scope, &follow_served, &metrics.activity).await?;
+    }
+    let writers = writers(&client, &settings.status, own, &follow_served, &metrics.activity);
     let watches = watches::start(&client, &settings.scope, &follow_wanted, &metrics);
     let controller = Controller { store, watches, wanted, feed, events, accepted, served, metrics };
     // A task of its own: a translation takes its thread for a while.
@@ -190,7 +237,8 @@ pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Res
     tokio::select! {
         () = async {
             tokio::time::sleep(settings.patience.grace).await;
-            shutdown::drain(&directory.admin(), settings.patience.drain).await;
+            let admin = directory.admin();
+            tokio::join!(shutdown::drain(&admin, settings.patience.drain), writers.finish());
         } => {}
         Some(()) = end.recv() => tracing::warn!("a second signal: ending at once"),
     }
@@ -201,6 +249,85 @@ pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Res
     }
     directory.clear_socket()?;
     Ok(())
+}
+
+async fn serve_webhook(
+    client: &kube::Client,
+    settings: &WebhookSettings,
+    own: &OwnPod,
+    scope: &Scope,
+    served: &Receiver,
+    activity: &Arc<Activity>,
+) -> anyhow::Result<()> {
+    let WebhookSettings { address, files, secret, service, configuration } = settings.clone();
+    let origin = match files {
+        Some((certificate, key)) => Origin::Files { certificate, key },
+        None => Origin::Made { namespace: own.namespace.clone(), secret, service, configuration },
+    };
+    let socket = operations::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {address} for the admission webhook"))?;
+    let webhook = Webhook {
+        served: served.clone(),
+        namespace: scope.namespace.clone(),
+        activity: Arc::clone(activity),
+    };
+    webhook.serve(socket, webhook_certificate::follow(client.clone(), origin));
+    Ok(())
+}
+
+/// What writes to the API server, and by which right.
+struct Writers {
+    status: Option<status::Writer>,
+    events: JoinHandle<()>,
+    candidate: leader::Candidate,
+}
+
+fn writers(
+    client: &kube::Client,
+    settings: &StatusSettings,
+    own: OwnPod,
+    served: &Receiver,
+    activity: &Arc<Activity>,
+) -> Writers {
+    let identity = own.identity();
+    let election = Election {
+        namespace: own.namespace.clone(),
+        lease: settings.election_id.clone(),
+        identity: identity.clone(),
+        ttl: settings.election_ttl,
+    };
+    let (leadership, candidate) = leader::stand(client, election, Arc::clone(activity));
+    let status = settings.update.then(|| {
+        let status = Status {
+            client: client.clone(),
+            settings: settings.clone(),
+            own,
+            served: served.clone(),
+            leadership: leadership.clone(),
+            activity: Arc::clone(activity),
+        };
+        status.start()
+    });
+    let events = Events {
+        client: client.clone(),
+        identity,
+        served: served.clone(),
+        leadership,
+        activity: Arc::clone(activity),
+    };
+    Writers { status, events: tokio::spawn(events.run()), candidate }
+}
+
+impl Writers {
+    /// The last words, then the Lease is handed back.
+    async fn finish(self) {
+        if let Some(status) = self.status {
+            status.finish().await;
+        }
+        self.events.abort();
+        self.candidate.resign().await;
+    }
 }
 
 async fn start_envoy(envoy: &Envoy, directory: &RunDirectory) -> anyhow::Result<Supervisor> {

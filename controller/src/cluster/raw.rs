@@ -28,6 +28,8 @@ pub struct Identity {
     pub uid: String,
     /// `metadata.resourceVersion`.
     pub resource_version: String,
+    /// The version at which its content changed last, as seen from here: a status that is written leaves it.
+    pub content: String,
     /// `status`, as the API server has it; null where there is none.
     pub status: Value,
 }
@@ -102,9 +104,11 @@ impl Raw {
         }
         prefix.inward(&mut value);
         let ObjectMeta { uid, resource_version, .. } = metadata;
+        let resource_version = resource_version.unwrap_or_default();
         let identity = Identity {
             uid: uid.unwrap_or_default(),
-            resource_version: resource_version.unwrap_or_default(),
+            content: resource_version.clone(),
+            resource_version,
             status,
         };
         (name, identity, decode_json(&value))
@@ -186,6 +190,7 @@ mod tests {
         let expected = Identity {
             uid: "u".to_owned(),
             resource_version: "7".to_owned(),
+            content: "7".to_owned(),
             status: json!({"loadBalancer": {}}),
         };
         assert_eq!(identity, expected);

@@ -12,6 +12,7 @@ use ingress_wasm_translate::output::{Options, Translation};
 use ingress_wasm_translate::references;
 
 use super::raw::{AnnotationsPrefix, Identity};
+use super::served::View;
 use super::watches::{News, Wanted};
 use crate::catalog::Catalog;
 
@@ -54,6 +55,7 @@ pub struct Store {
     /// Objects that have changed since this was last asked, or as many as [`RECENT`].
     recent: BTreeSet<ObjectRef>,
     changed: Changed,
+    view: Option<Arc<View>>,
 }
 
 /// How many objects are remembered as changed: of more, none is more suspect than the others.
@@ -92,6 +94,7 @@ impl Store {
             untried: BTreeSet::new(),
             recent: BTreeSet::new(),
             changed: Changed { wanted: true, ..Changed::default() },
+            view: None,
             options,
         };
         for reference in references::of_options(&store.options) {
@@ -157,7 +160,19 @@ impl Store {
         for diagnostic in &mut translation.diagnostics {
             self.outward(diagnostic);
         }
+        let served = self.catalog.served();
+        self.view = Some(Arc::new(View {
+            snapshot: served,
+            options: self.options.clone(),
+            namespaces: self.namespaces.clone(),
+            prefix: self.prefix.clone(),
+        }));
         translation
+    }
+
+    /// What was translated last; none before the first time.
+    pub fn view(&self) -> Option<Arc<View>> {
+        self.view.clone()
     }
 
     /// The Ingresses that are ours.
@@ -185,6 +200,7 @@ impl Store {
             && held.loaded == loaded
         {
             // A status that was written, by us or by others.
+            let identity = Identity { content: held.identity.content.clone(), ..identity };
             self.changed.identities |= *held.identity != identity;
             held.identity = Arc::new(identity);
             return;
