@@ -12,9 +12,11 @@ use std::sync::Arc;
 
 use ingress_wasm_tests::decide_engine::DecideEngine;
 use ingress_wasm_tests::envoy_engine::EnvoyEngine;
+use ingress_wasm_tests::istio::IstioEngine;
 use ingress_wasm_tests::{product, runner};
 
 fn main() -> ExitCode {
     let envoy = EnvoyEngine::new(product::binary());
-    runner::main(vec![Arc::new(DecideEngine), Arc::new(envoy)]).exit_code()
+    let istio = IstioEngine::new(product::binary());
+    runner::main(vec![Arc::new(DecideEngine), Arc::new(envoy), Arc::new(istio)]).exit_code()
 }

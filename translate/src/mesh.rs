@@ -155,6 +155,10 @@ pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report)
             "set `meshConfig.pathNormalization.normalization: NONE` where backends need paths as they came",
         ),
     );
+    report.add(Diagnostic::note(
+        "istio-request-id",
+        "requests without X-Request-ID get one from the gateway: a UUID, and not 32 hexadecimal digits",
+    ));
     let Some(map) = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)) else {
         return;
     };

@@ -105,7 +105,7 @@ impl Step {
     }
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 13] = [
     Step { name: "targets and tools", end_to_end: false, filtered: true, run: Run::tools },
     Step { name: "native tests", end_to_end: false, filtered: true, run: Run::native },
     Step { name: "the engine in Node", end_to_end: false, filtered: true, run: Run::web },
@@ -116,6 +116,7 @@ const STEPS: [Step; 12] = [
     Step { name: "with the oldest Envoy", end_to_end: true, filtered: false, run: Run::oldest },
     Step { name: "OCI image layout", end_to_end: true, filtered: false, run: Run::oci },
     Step { name: "demonstration in containers", end_to_end: true, filtered: false, run: Run::compose },
+    Step { name: "objects of Istio against its CRDs", end_to_end: true, filtered: false, run: Run::istio },
     Step { name: "fuzz targets compile", end_to_end: false, filtered: false, run: Run::fuzz },
     Step { name: "demo", end_to_end: true, filtered: false, run: Run::demo },
 ];
@@ -256,6 +257,15 @@ impl Run {
         check.arg(script).arg(repository::root()).arg(&built.product).arg(&built.envoy);
         let ok = check.stdin(Stdio::null()).status().context("start Python")?.success();
         Ok(Outcome { ok, ..Outcome::default() })
+    }
+
+    /// The types of Istio's objects live in a workspace of their own.
+    fn istio(&mut self) -> Result<Outcome> {
+        let built = self.built()?;
+        let mut cargo = process::cargo();
+        cargo.args(["test", "--manifest-path"]).arg(repository::root().join("istio/check/Cargo.toml"));
+        cargo.env("INGRESS_WASM_BIN", &built.product);
+        self.tests(&mut cargo)
     }
 
     /// They live in a workspace of their own, and their engine is C++: compiled where that is at hand.

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context;
 use clap::Args;
 
 use crate::istio::{Api, FailStrategy, Module, Phase, PullPolicy, Settings};
@@ -87,23 +86,6 @@ impl IstioArgs {
     }
 }
 
-/// The objects as documents of YAML.
-///
-/// # Errors
-///
-/// Where one of them has no such form, which none is known to lack.
-pub fn to_yaml(objects: &[serde_json::Value]) -> anyhow::Result<String> {
-    let mut text = String::new();
-    for object in objects {
-        text.push_str("---\n");
-        text.push_str(&serde_saphyr::to_string(object).context("cannot write YAML")?);
-        if !text.ends_with('\n') {
-            text.push('\n');
-        }
-    }
-    Ok(text)
-}
-
 /// A label of DNS: without dots, which istiod tells the parts of its own names apart by.
 fn label(text: &str) -> Result<String, String> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -133,21 +115,6 @@ fn sha256(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn yaml_is_read_as_it_was_meant() {
-        let objects = [
-            serde_json::json!({"a": "no", "b": "1e3", "c": "- x: y", "d": "", "e": null, "f": [], "g": {}}),
-            serde_json::json!({"text": "line\r\nline\n", "regex": "(?i)(?:|[^a\\/].*)", "star": "*", "n": 12, "z": "0x1F"}),
-        ];
-        let text = to_yaml(&objects).expect("YAML");
-        let documents: Vec<&str> = text.split("---\n").skip(1).collect();
-        assert_eq!(documents.len(), 2, "{text}");
-        for (document, object) in documents.iter().zip(&objects) {
-            let read: serde_json::Value = serde_saphyr::from_str(document).expect(document);
-            assert_eq!(read, *object, "{document}");
-        }
-    }
 
     #[test]
     fn names_without_dots() {

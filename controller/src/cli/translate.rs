@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use ingress_wasm_translate::output::Options;
 
 use super::InputArgs;
-use super::istio::{IstioArgs, to_yaml};
+use super::istio::IstioArgs;
 use crate::envoy::{Admin, Bind, Listeners, StaticBootstrap, static_bootstrap};
 use crate::istio;
 use crate::terminal::Terminal;
@@ -64,7 +64,7 @@ pub fn translate(args: &TranslateArgs, terminal: &Terminal) -> anyhow::Result<Ex
     };
     terminal.diagnostics(&translation.diagnostics, args.input.verbose);
     let mut bytes = match args.output {
-        Output::Istio => to_yaml(&objects)?.into_bytes(),
+        Output::Istio => istio::to_yaml(&objects)?.into_bytes(),
         Output::Plugin => serde_json::to_vec_pretty(&translation.config).context("cannot write JSON")?,
         Output::Envoy => {
             let bootstrap = static_bootstrap(

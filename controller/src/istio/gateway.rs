@@ -46,6 +46,8 @@ pub(super) fn gateways(
         }
     }
     match &translation.default_certificate {
+        // A name that no server has is refused.
+        _ if translation.tls.reject_unknown => {}
         Some(default) => {
             let credential = settings.credential(&default.secret, diagnostics);
             https("https-default".to_owned(), vec!["*".to_owned()], simple(&credential, &translation.tls));

@@ -72,6 +72,8 @@ pub enum IstioError {
     Envoy(#[from] ToJsonError),
     #[error("no JSON form: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("no YAML form: {0}")]
+    Yaml(String),
     #[error(
         "the plugin configuration comes to {size} bytes, compressed: an API server takes no object of more than \
          {limit}. Divide the Ingresses among several gateways, by --ingress-class, each with a --istio-name of its own"
@@ -110,6 +112,23 @@ pub fn objects(
     diagnostics.sort();
     diagnostics.dedup();
     Ok(Objects { objects, diagnostics })
+}
+
+/// The objects as documents of YAML.
+///
+/// # Errors
+///
+/// Where one of them has no such form, which none is known to lack.
+pub fn to_yaml(objects: &[Value]) -> Result<String, IstioError> {
+    let mut text = String::new();
+    for object in objects {
+        text.push_str("---\n");
+        text.push_str(&serde_saphyr::to_string(object).map_err(|error| IstioError::Yaml(error.to_string()))?);
+        if !text.ends_with('\n') {
+            text.push('\n');
+        }
+    }
+    Ok(text)
 }
 
 impl Settings {

@@ -209,3 +209,40 @@ fn ten_thousand_ingresses_with_five_paths_fit_into_one_object() {
     let size = object.to_string().len();
     assert!(size < OBJECT_LIMIT, "{size}");
 }
+
+#[test]
+fn yaml_is_read_as_it_was_meant() {
+    let objects = [
+        serde_json::json!({"a": "no", "b": "1e3", "c": "- x: y", "d": "", "e": null, "f": [], "g": {}}),
+        serde_json::json!({"text": "line\r\nline\n", "regex": "(?i)(?:|[^a\\/].*)", "star": "*", "n": 12, "z": "0x1F"}),
+    ];
+    let text = to_yaml(&objects).expect("YAML");
+    let documents: Vec<&str> = text.split("---\n").skip(1).collect();
+    assert_eq!(documents.len(), 2, "{text}");
+    for (document, object) in documents.iter().zip(&objects) {
+        let read: serde_json::Value = serde_saphyr::from_str(document).expect(document);
+        assert_eq!(read, *object, "{document}");
+    }
+}
+
+/// `UPDATE_GOLDEN=1` writes it anew.
+#[test]
+fn the_example_is_current() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../istio/example");
+    let manifests = std::fs::read_to_string(folder.join("shop.yaml")).expect("the manifests");
+    let path = folder.join("gateway.yaml");
+    let mut snapshot = Snapshot::default();
+    merge_into(&mut snapshot, read(&Arc::from("shop.yaml"), &manifests).objects);
+    // As the command line has it.
+    let options = Options { mesh: true, statistics: true, ..Options::default() };
+    let made = objects(&translate(&snapshot, &options), &snapshot, &settings()).expect("objects");
+    let made = to_yaml(&made.objects).expect("YAML");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, &made).expect("written");
+    }
+    let found = std::fs::read_to_string(&path).expect("the example");
+    assert!(
+        found == made,
+        "istio/example/gateway.yaml is not current: UPDATE_GOLDEN=1 cargo test -p ingress-wasm-controller --lib istio"
+    );
+}

@@ -73,15 +73,18 @@ impl Engine for EnvoyEngine {
             site.keep();
         }
         let product = Product::start(binary, &site.manifests(), &site.temporary())?;
-        Ok(Box::new(Served { product, site, binary: binary.clone() }))
+        Ok(Box::new(Served { product, site, binary: Some(binary.clone()), said: Vec::new() }))
     }
 }
 
 /// The product, and what it serves; ends in this order.
-struct Served {
-    product: Product,
-    site: Site,
-    binary: PathBuf,
+pub(crate) struct Served {
+    pub(crate) product: Product,
+    pub(crate) site: Site,
+    /// By which `explain` is asked; none: it does not speak of what is served.
+    pub(crate) binary: Option<PathBuf>,
+    /// The diagnostics that were written before it served.
+    pub(crate) said: Vec<String>,
 }
 
 impl Running for Served {
@@ -94,6 +97,7 @@ impl Running for Served {
         let mut lines = self.product.stderr();
         lines.retain(|line| line.contains(&case.name));
         lines.truncate(LINES_SHOWN);
+        lines.extend(self.said.iter().filter(|said| concerns(said, case)).cloned());
         if let Some(status) = self.product.wait_end(Duration::ZERO) {
             let tail = self.product.stderr_tail();
             lines
@@ -101,6 +105,13 @@ impl Running for Served {
         }
         lines
     }
+}
+
+/// Whether a diagnostic is about a case, or about everything.
+fn concerns(said: &str, case: &Case) -> bool {
+    said.contains(&case.name)
+        || said.contains("ConfigMap ")
+        || !said.contains("object:") && !said.contains("= object")
 }
 
 /// One client: its cookies, and the connection that the next request may use.
@@ -160,7 +171,7 @@ impl Client<'_> {
         wire: &WireRequest,
         answer: &Answer,
     ) -> Result<Option<String>, String> {
-        let Served { binary, site, .. } = self.served;
+        let Served { binary: Some(binary), site, .. } = self.served else { return Ok(None) };
         explained::disagreement(binary, &site.manifests(), request, wire, answer)
     }
 

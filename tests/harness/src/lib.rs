@@ -16,6 +16,7 @@ pub mod envoy_engine;
 pub mod expect;
 mod explained;
 pub mod group;
+pub mod istio;
 pub mod jar;
 pub mod known;
 pub mod manifests;

@@ -156,17 +156,45 @@ impl Product {
         Self::spawn(command)
     }
 
-    fn spawn(mut command: Command) -> Result<Self, String> {
+    /// Starts an Envoy with a configuration of somebody else's and waits until it serves.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Product::start`].
+    pub fn envoy(
+        config: &Path,
+        http: SocketAddr,
+        https: SocketAddr,
+        admin: SocketAddr,
+    ) -> Result<Self, String> {
+        let envoy = std::env::var_os("ENVOY").ok_or("ENVOY names no Envoy")?;
+        let mut command = Command::new(envoy);
+        command.arg("--config-path").arg(config).args(["--concurrency", "2", "--disable-hot-restart"]);
+        command.args(["--log-level", "warning", "--component-log-level", "main:info"]);
+        Self::spawn_until(command, |state| {
+            let serves = state.stderr.iter().any(|line| line.contains("starting main dispatch loop"));
+            serves.then_some(Ok((http, https, Some(admin))))
+        })
+    }
+
+    fn spawn(command: Command) -> Result<Self, String> {
+        Self::spawn_until(command, |state| {
+            let line = state.stdout.iter().find(|line| line.starts_with("ready "))?;
+            Some(addresses(line).ok_or_else(|| format!("cannot read {line:?}")))
+        })
+    }
+
+    /// Starts a process that tells its addresses in some way.
+    fn spawn_until(
+        mut command: Command,
+        told: impl Fn(&State) -> Option<Result<Addresses, String>>,
+    ) -> Result<Self, String> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().map_err(|error| format!("{program} cannot be started: {error}"))?;
         let process = watch(child).map_err(|error| format!("{program} cannot be watched: {error}"))?;
         let ready = process.wait(READY, |state| {
-            let line = state.stdout.iter().find(|line| line.starts_with("ready "));
-            match line {
-                Some(line) => Some(addresses(line).ok_or_else(|| format!("cannot read {line:?}"))),
-                None => state.status.map(|status| Err(format!("it ended with {status}"))),
-            }
+            told(state).or_else(|| state.status.map(|status| Err(format!("it ended with {status}"))))
         });
         let failed = match ready {
             Some(Ok((http, https, admin))) => return Ok(Self { process, http, https, admin }),
