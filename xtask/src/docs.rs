@@ -15,7 +15,8 @@ const MADE: [&str; 2] = [".cache", "target"];
 const FILES: [&str; 7] = ["json", "lock", "md", "rs", "toml", "wasm", "yaml"];
 
 /// Files that the examples of a page write or name; they are not in the repository.
-const EXAMPLES: [&str; 4] = ["bootstrap.json", "controller.lock", "dump.yaml", "ingress_wasm.wasm"];
+const EXAMPLES: [&str; 6] =
+    ["bootstrap.json", "controller.lock", "dump.yaml", "ingress_wasm.wasm", "jwks.json", "plugin.wasm"];
 
 fn pages() -> Vec<PathBuf> {
     let root = repository::root();

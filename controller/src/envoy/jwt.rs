@@ -69,10 +69,15 @@ fn provider(jwt: &Jwt, local: &mut impl FnMut(&Jwt, &str) -> core::DataSource) -
             ..jwt_authn::RemoteJwks::default()
         }),
     };
-    let claim = |(header, path): &(String, Vec<String>)| jwt_authn::JwtClaimToHeader {
-        header_name: header.clone(),
-        claim_path: path.iter().map(|key| PathSegment { key: key.clone() }).collect(),
-        ..jwt_authn::JwtClaimToHeader::default()
+    // Names with a dot in them need the path, which Envoy 1.36 refuses.
+    let claim = |(header, path): &(String, Vec<String>)| {
+        let with_dots = path.iter().any(|key| key.contains('.'));
+        let segments = path.iter().filter(|_| with_dots).map(|key| PathSegment { key: key.clone() });
+        jwt_authn::JwtClaimToHeader {
+            header_name: header.clone(),
+            claim_name: if with_dots { String::new() } else { path.join(".") },
+            claim_path: segments.collect(),
+        }
     };
     let header = |(name, prefix): &(String, String)| jwt_authn::JwtHeader {
         name: name.clone(),

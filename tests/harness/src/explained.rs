@@ -28,7 +28,7 @@ pub(crate) fn disagreement(
     answer: &Answer,
 ) -> Result<Option<String>, String> {
     let Some(response) = &answer.response else { return Ok(None) };
-    if request.client_cert.is_some() || request.tls.sni.is_some() || is_malformed(wire) {
+    if request.client_cert.is_some() || names_another_host(request, wire) || is_malformed(wire) {
         return Ok(None);
     }
     let explanation = explain(binary, manifests, request, wire)?;
@@ -56,6 +56,13 @@ pub(crate) fn disagreement(
         && method.as_bytes() == arrived.method
         && (by_chance || answer.endpoint.as_ref().is_some_and(|(name, _)| is_service(service, name)));
     Ok((!same).then(|| difference(&explanation, answer)))
+}
+
+/// Whether TLS was agreed on for another host than the one that is asked.
+fn names_another_host(request: &Request, wire: &WireRequest) -> bool {
+    let asked = wire.headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("Host"));
+    request.url.https
+        && (request.tls.sni.is_some() || asked.is_some_and(|(_, host)| *host != request.url.host))
 }
 
 /// Whether Envoy's parser refuses the request: two hosts, or no one length (RFC 9112, sections 3.2 and 6.3).
