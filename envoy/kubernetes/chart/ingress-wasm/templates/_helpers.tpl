@@ -88,8 +88,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
   verbs: [get, list, watch]
 - apiGroups: [networking.k8s.io]
   resources: [ingresses/status]
-  verbs: [get, update, patch]
-- apiGroups: ["", events.k8s.io]
+  verbs: [patch]
+- apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
 {{ include "ingress-wasm.rules.named" . }}
@@ -109,4 +109,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [secrets]
   verbs: {{ .Values.rbac.watchSecrets | ternary "[get, list, watch]" "[get]" }}
+{{- end -}}
+
+{{- define "ingress-wasm.admission" -}}
+{{- printf "%s-admission" (include "ingress-wasm.fullname" .) | trunc 63 | trimSuffix "-" -}}
 {{- end -}}

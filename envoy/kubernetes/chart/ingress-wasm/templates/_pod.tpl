@@ -39,6 +39,12 @@ capabilities:
 {{- with $controller.healthCheckHost }}
 - --healthz-host={{ . }}
 {{- end }}
+{{- if $controller.admissionWebhooks.enabled }}
+- --validating-webhook=:{{ $controller.admissionWebhooks.port }}
+- --validating-webhook-secret={{ include "ingress-wasm.admission" . }}
+- --validating-webhook-service={{ include "ingress-wasm.admission" . }}
+- --validating-webhook-configuration={{ include "ingress-wasm.admission" . }}
+{{- end }}
 - --shutdown-grace-period={{ $controller.shutdownGracePeriod }}
 - --drain-timeout={{ $controller.drainTimeout }}
 {{- if $controller.accessLog }}
@@ -217,6 +223,11 @@ spec:
         - name: healthz
           containerPort: {{ $controller.metrics.port }}
           protocol: TCP
+        {{- if $controller.admissionWebhooks.enabled }}
+        - name: webhook
+          containerPort: {{ $controller.admissionWebhooks.port }}
+          protocol: TCP
+        {{- end }}
       {{- with $controller.startupProbe }}
       startupProbe:
         {{- toYaml . | nindent 8 }}
