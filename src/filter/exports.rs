@@ -159,5 +159,7 @@ extern "C" fn proxy_on_http_call_response(_: u32, question: u32, headers: usize,
 #[unsafe(no_mangle)]
 extern "C" fn proxy_on_delete(context: u32) {
     drop(STREAMS.with_borrow_mut(|streams| streams.remove(&context)));
-    drop(ROOTS.with_borrow_mut(|roots| roots.remove(&context)));
+    if let Some(root) = ROOTS.with_borrow_mut(|roots| roots.remove(&context)) {
+        root.on_delete();
+    }
 }

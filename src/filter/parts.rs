@@ -14,19 +14,29 @@ use crate::router::{Document, Part, compile_document};
 
 thread_local! {
     /// Parts of root contexts and tables that live. A VM has one thread.
-    static KNOWN: RefCell<Known> = const { RefCell::new(Known { parts: Vec::new(), changes: 0 }) };
+    static KNOWN: RefCell<Known> = const {
+        RefCell::new(Known { parts: Vec::new(), changes: 0, has_loaded: false })
+    };
 }
 
 struct Known {
     parts: Vec<Weak<Part>>,
     changes: u64,
+    /// Some part came out of a document that another VM has left.
+    has_loaded: bool,
+}
+
+impl Known {
+    fn add(&mut self, part: &Rc<Part>) {
+        self.parts.retain(|part| part.strong_count() > 0);
+        self.parts.push(Rc::downgrade(part));
+    }
 }
 
 /// Makes a part known, and leaves its document for VMs to come.
 pub fn keep(part: &Rc<Part>, document: &[u8]) {
     KNOWN.with_borrow_mut(|known| {
-        known.parts.retain(|part| part.strong_count() > 0);
-        known.parts.push(Rc::downgrade(part));
+        known.add(part);
         known.changes = known.changes.wrapping_add(1);
     });
     if host::set_shared_data(&name(part.number), document, 0).is_err() {
@@ -56,8 +66,19 @@ pub fn find_or_load(number: usize, generation: &str) -> Option<Rc<Part>> {
         let Ok(Document::Part(part)) = compile_document(config::from_slice(&document).ok()?) else {
             return None;
         };
-        Some(part).filter(|part| &*part.generation == generation)
+        let part = Some(part).filter(|part| &*part.generation == generation)?;
+        // No root context holds it. The table that gets it does, and the next table finds it here.
+        KNOWN.with_borrow_mut(|known| {
+            known.add(&part);
+            known.has_loaded = true;
+        });
+        Some(part)
     })
+}
+
+/// Whether this VM is the successor of one that crashed: it had to look for parts that it was not given.
+pub fn is_successor() -> bool {
+    KNOWN.with_borrow(|known| known.has_loaded)
 }
 
 fn name(number: u32) -> [u8; 5] {

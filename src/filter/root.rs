@@ -3,14 +3,14 @@
 //! A configuration of many hosts comes in several documents: see [`super::parts`]. The table of a new one is served
 //! when the last of them is there, and until then what was served before.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use log::{error, info, warn};
 
 use super::counters::{self, Counters};
-use super::http::Http;
+use super::http::{Http, now_ms};
 use super::{host, limits, parts};
 use crate::config::{self, ConfigError, SCHEMA_VERSION};
 use crate::limits::connections::BEAT_MS;
@@ -20,6 +20,8 @@ use crate::{COMMIT, VERSION};
 
 /// Faults named in the log for one configuration: a broken one must not flood it.
 const LOGGED_FAULTS: usize = 20;
+/// How long a VM that crashed waits until it looks again for parts that others leave for it.
+const RETRY_MS: u64 = 1000;
 
 /// What the requests of one worker share.
 #[derive(Debug)]
@@ -44,6 +46,8 @@ thread_local! {
 /// The root context.
 pub struct Root {
     loaded: RefCell<Loaded>,
+    /// It is woken time and again.
+    ticks: Cell<bool>,
 }
 
 /// What the document comes to.
@@ -52,15 +56,23 @@ enum Loaded {
     Nothing,
     /// A part of another, held for it.
     Part(#[expect(dead_code, reason = "kept alive")] Rc<Part>),
-    /// Parts are missing; or were when there had been so many changes to them.
-    Waiting(Box<Draft>, Option<u64>),
+    /// Parts are missing, or were when they were looked for last.
+    Waiting(Box<Draft>, Option<Tried>),
     /// It is served.
     Served(Rc<Shared>),
 }
 
+/// When parts were looked for in vain.
+#[derive(Clone, Copy)]
+struct Tried {
+    /// After so many changes to those that are known.
+    changes: u64,
+    at_ms: u64,
+}
+
 impl Root {
     pub fn new() -> Self {
-        Root { loaded: RefCell::new(Loaded::Nothing) }
+        Root { loaded: RefCell::new(Loaded::Nothing), ticks: Cell::new(false) }
     }
 
     /// What requests are decided with.
@@ -69,29 +81,43 @@ impl Root {
         if let Loaded::Waiting(..) = &*loaded {
             let before = std::mem::replace(&mut *loaded, Loaded::Nothing);
             *loaded = complete(before);
+            if let Loaded::Served(shared) = &*loaded {
+                self.beat(shared);
+            }
         }
         match &*loaded {
             Loaded::Nothing | Loaded::Part(_) => None,
             Loaded::Waiting(..) => LAST.with_borrow(Clone::clone),
-            Loaded::Served(shared) => Some(shared.clone()),
+            Loaded::Served(shared) => {
+                // A document that comes back finds its root context as it was, if that still has requests.
+                LAST.with_borrow_mut(|last| {
+                    if !last.as_ref().is_some_and(|last| Rc::ptr_eq(last, shared)) {
+                        *last = Some(shared.clone());
+                    }
+                });
+                Some(shared.clone())
+            }
         }
     }
 }
 
 /// Serves a document that waits, if its parts are there by now.
 fn complete(loaded: Loaded) -> Loaded {
-    let Loaded::Waiting(draft, seen) = loaded else { return loaded };
-    let changes = parts::changes();
-    if seen == Some(changes) {
-        return Loaded::Waiting(draft, seen);
-    }
+    let Loaded::Waiting(draft, tried) = loaded else { return loaded };
     // Where something is served the parts are on their way. Otherwise this VM may never be given them: it is
-    // the successor of one that crashed.
-    let is_new = LAST.with_borrow(Option::is_none);
+    // the successor of one that crashed. What others leave for it may come at any time, without a word.
+    let may_lack = LAST.with_borrow(Option::is_none) || parts::is_successor();
+    let (changes, at_ms) = (parts::changes(), if may_lack { now_ms() } else { 0 });
+    if let Some(tried) = tried
+        && tried.changes == changes
+        && (!may_lack || tried.at_ms.abs_diff(at_ms) < RETRY_MS)
+    {
+        return Loaded::Waiting(draft, Some(tried));
+    }
     // One that is not there is not the only one: no need to read the others.
     let mut missing = false;
     let completed = draft.complete(|number, generation| {
-        let found = match (missing, is_new) {
+        let found = match (missing, may_lack) {
             (true, _) => None,
             (false, true) => parts::find_or_load(number, generation),
             (false, false) => parts::find(number, generation),
@@ -100,7 +126,7 @@ fn complete(loaded: Loaded) -> Loaded {
         found
     });
     match completed {
-        Err(draft) => Loaded::Waiting(draft, Some(changes)),
+        Err(draft) => Loaded::Waiting(draft, Some(Tried { changes, at_ms })),
         Ok(table) => Loaded::Served(serve(table)),
     }
 }
@@ -110,11 +136,6 @@ fn serve(table: RoutingTable) -> Rc<Shared> {
     info!("configuration {} is served: {} hosts", table.generation, table.hosts().count());
     let shared = Shared::new(table);
     limits::name_worker(shared.vm);
-    if shared.table.counts_connections()
-        && let Err(status) = host::set_tick_period(Duration::from_millis(BEAT_MS))
-    {
-        error!("there is no clock that wakes this worker: status {status:?}");
-    }
     let shared = Rc::new(shared);
     LAST.set(Some(shared.clone()));
     shared
@@ -128,6 +149,23 @@ fn tell(faults: &[Fault]) {
 }
 
 impl Root {
+    /// Has this root context woken where requests under way are counted.
+    fn beat(&self, shared: &Shared) {
+        if shared.table.counts_connections() {
+            match host::set_tick_period(Duration::from_millis(BEAT_MS)) {
+                Ok(()) => self.ticks.set(true),
+                Err(status) => error!("there is no clock that wakes this worker: status {status:?}"),
+            }
+        }
+    }
+
+    /// What is to be done before it goes: Envoy's timer would go on for ever, and one more with each change.
+    pub fn on_delete(&self) {
+        if self.ticks.get() {
+            let _ = host::set_tick_period(Duration::ZERO);
+        }
+    }
+
     pub fn on_vm_start(&mut self) -> bool {
         info!("ingress-wasm {VERSION} ({COMMIT}), configuration schema {SCHEMA_VERSION}");
         true
@@ -146,8 +184,18 @@ impl Root {
                 info!("configuration {} loaded: {} parts", draft.generation(), draft.parts().len());
                 tell(draft.faults());
                 match draft.complete(parts::find) {
-                    Ok(table) => Loaded::Served(serve(table)),
-                    Err(draft) => Loaded::Waiting(draft, None),
+                    Ok(table) => {
+                        let shared = serve(table);
+                        self.beat(&shared);
+                        Loaded::Served(shared)
+                    }
+                    Err(draft) => {
+                        // What is served meanwhile counts on, though its root context goes.
+                        if let Some(last) = LAST.with_borrow(Clone::clone) {
+                            self.beat(&last);
+                        }
+                        Loaded::Waiting(draft, None)
+                    }
                 }
             }
             Err(error) => {
