@@ -99,28 +99,37 @@ impl ApiKeyCheck {
         edits.extend(header.map(|name| Edit::Remove(Cow::Borrowed(name))));
     }
 
-    /// Takes the key from the query that the backend gets.
+    /// Takes the key from the query that the backend gets, and from what it is told of the original one.
     pub fn hide_parameter<'a>(&self, facts: &Facts<'a>, edits: &mut Vec<Edit<'a>>) {
         let Some(name) = self.parameter.as_deref().filter(|_| !self.forward) else { return };
-        let set = edits.iter().rev().find_map(|edit| match edit {
-            Edit::Set(header, target) if header == ":path" => Some(&**target),
-            _ => None,
-        });
-        let target = set.unwrap_or_else(|| facts.request.target());
-        let Some(mark) = target.iter().position(|byte| *byte == b'?') else { return };
-        let (path, query) = (target.get(..mark).unwrap_or_default(), target.get(mark..).unwrap_or_default());
-        let mut shorter = path.to_vec();
-        let mut sign = b'?';
-        for pair in pairs(query.get(1..).unwrap_or_default()).filter(|pair| !is_named(pair, name.as_bytes()))
-        {
-            shorter.push(sign);
-            shorter.extend_from_slice(pair);
-            sign = b'&';
+        let mut has_path = false;
+        for edit in edits.iter_mut() {
+            if let Edit::Set(header, target) = edit
+                && (header == ":path" || header == "x-original-uri")
+            {
+                has_path |= header == ":path";
+                if let Some(shorter) = without(target, name.as_bytes()) {
+                    *target = Cow::Owned(shorter);
+                }
+            }
         }
-        if shorter.len() < target.len() {
+        if !has_path && let Some(shorter) = without(facts.request.target(), name.as_bytes()) {
             edits.push(Edit::Set(Cow::Borrowed(":path"), Cow::Owned(shorter)));
         }
     }
+}
+
+/// A target without the parameters of a name; none where it has none.
+fn without(target: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let mark = target.iter().position(|byte| *byte == b'?')?;
+    let mut shorter = target.get(..mark)?.to_vec();
+    let mut sign = b'?';
+    for pair in pairs(target.get(mark.saturating_add(1)..)?).filter(|pair| !is_named(pair, name)) {
+        shorter.push(sign);
+        shorter.extend_from_slice(pair);
+        sign = b'&';
+    }
+    (shorter.len() < target.len()).then_some(shorter)
 }
 
 fn pairs(query: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -182,6 +191,9 @@ mod tests {
                         Edit::Set(name, value) if name == ":path" => {
                             path = String::from_utf8_lossy(value).into()
                         }
+                        Edit::Set(name, value) if name == "x-original-uri" => {
+                            hidden.push(String::from_utf8_lossy(value).into());
+                        }
                         Edit::Set(name, value) if name == "x-client" => {
                             client = String::from_utf8_lossy(value).into();
                         }
@@ -202,6 +214,7 @@ mod tests {
         let all = r#"{"apiKey":{"keys":"n/k","header":"X-Key","parameter":"key","clientHeader":"X-Client"}}"#;
         let kept = r#"{"apiKey":{"keys":"n/k","header":"X-Key","parameter":"key","forward":true}}"#;
         let bearer = r#"{"apiKey":{"keys":"n/k","header":"Authorization"}}"#;
+        let original = r#"{"apiKey":{"keys":"n/k","parameter":"key"},"originalUriHeader":true}"#;
         let any = r#"{"satisfyAny":true,"addresses":{"allow":["10.0.0.0/8"]},
             "apiKey":{"keys":"n/k","header":"X-Key","clientHeader":"X-Client"}}"#;
         type Header = (&'static str, &'static str);
@@ -227,6 +240,7 @@ mod tests {
             (bearer, "/a", Some(("authorization", "Bearer k")), "  -authorization"),
             (bearer, "/a", Some(("authorization", "k")), "  -authorization"),
             (bearer, "/a", Some(("authorization", "Bearer")), "401 api_key"),
+            (original, "/a?key=k&x=1", none, " /a?x=1 -/a?x=1"),
             // Let in by the address: nobody is named.
             (any, "/a", Some(("x-client", "ann")), "  -x-key,x-client"),
         ];

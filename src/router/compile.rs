@@ -307,7 +307,8 @@ impl Compiler {
         lists
     }
 
-    /// As [`Compiler::credentials`]: a digest that cannot be read makes a client without a key.
+    /// As [`Compiler::credentials`]: a digest that cannot be read makes a client without a key, and so does a name
+    /// that no header can hold.
     fn api_keys(
         &mut self,
         lists: std::collections::BTreeMap<String, Credentials>,
@@ -316,13 +317,19 @@ impl Compiler {
         for (name, Credentials { users }) in lists {
             let mut list = Vec::with_capacity(users.len());
             for (client, digest) in users {
-                match ApiKeyCheck::digest(&digest) {
-                    Some(digest) => list.push((digest, client.into_bytes().into())),
-                    None => self.faults.push(Fault {
-                        path: format!("apiKeys[{name:?}].users[{client:?}]"),
-                        reason: "the digest is not 64 hexadecimal digits".to_owned(),
-                    }),
-                }
+                let reason = match ApiKeyCheck::digest(&digest) {
+                    // It becomes a header to the backend.
+                    _ if client.bytes().any(|byte| byte.is_ascii_control()) => {
+                        "the name holds control characters"
+                    }
+                    Some(digest) => {
+                        list.push((digest, client.into_bytes().into()));
+                        continue;
+                    }
+                    None => "the digest is not 64 hexadecimal digits",
+                };
+                let path = format!("apiKeys[{name:?}].users[{client:?}]");
+                self.faults.push(Fault { path, reason: reason.to_owned() });
             }
             keys.insert(name, list.into());
         }
