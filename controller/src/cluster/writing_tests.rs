@@ -45,6 +45,10 @@ struct Double {
 impl Double {
     fn start() -> Double {
         let server = ApiServer::start().expect("a double");
+        for name in ["edge", "shop"] {
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            server.put(namespace).expect("a namespace");
+        }
         let address = server.url().trim_start_matches("http://").parse().expect("an address");
         Double { address, _server: server }
     }
