@@ -119,6 +119,12 @@ impl ApiKeyCheck {
     }
 }
 
+/// A target for a copy of the request, without the key where the backend does not get it.
+pub fn without_key<'a>(check: Option<&ApiKeyCheck>, target: Cow<'a, [u8]>) -> Cow<'a, [u8]> {
+    let name = check.filter(|check| !check.forward).and_then(|check| check.parameter.as_deref());
+    name.and_then(|name| without(&target, name.as_bytes())).map_or(target, Cow::Owned)
+}
+
 /// A target without the parameters of a name; none where it has none.
 fn without(target: &[u8], name: &[u8]) -> Option<Vec<u8>> {
     let mark = target.iter().position(|byte| *byte == b'?')?;
@@ -203,6 +209,7 @@ mod tests {
                         _ => {}
                     }
                 }
+                hidden.extend(forward.mirror.map(|target| String::from_utf8_lossy(&target).into()));
                 format!("{client} {path} -{}", hidden.join(","))
             }
             other => format!("{other:?}"),
@@ -214,7 +221,8 @@ mod tests {
         let all = r#"{"apiKey":{"keys":"n/k","header":"X-Key","parameter":"key","clientHeader":"X-Client"}}"#;
         let kept = r#"{"apiKey":{"keys":"n/k","header":"X-Key","parameter":"key","forward":true}}"#;
         let bearer = r#"{"apiKey":{"keys":"n/k","header":"Authorization"}}"#;
-        let original = r#"{"apiKey":{"keys":"n/k","parameter":"key"},"originalUriHeader":true}"#;
+        let original = r#"{"apiKey":{"keys":"n/k","parameter":"key"},"originalUriHeader":true,
+            "mirror":{"cluster":"m","target":"$request_uri"}}"#;
         let any = r#"{"satisfyAny":true,"addresses":{"allow":["10.0.0.0/8"]},
             "apiKey":{"keys":"n/k","header":"X-Key","clientHeader":"X-Client"}}"#;
         type Header = (&'static str, &'static str);
@@ -240,7 +248,7 @@ mod tests {
             (bearer, "/a", Some(("authorization", "Bearer k")), "  -authorization"),
             (bearer, "/a", Some(("authorization", "k")), "  -authorization"),
             (bearer, "/a", Some(("authorization", "Bearer")), "401 api_key"),
-            (original, "/a?key=k&x=1", none, " /a?x=1 -/a?x=1"),
+            (original, "/a?key=k&x=1", none, " /a?x=1 -/a?x=1,/a?x=1"),
             // Let in by the address: nobody is named.
             (any, "/a", Some(("x-client", "ann")), "  -x-key,x-client"),
         ];

@@ -421,7 +421,9 @@ fn decide_rule<'a>(
         on_success,
         answer_rewrite,
         max_body_bytes: policies.max_body_bytes,
-        mirror: policies.mirror.as_ref().map(|mirror| mirror.target.render_header(&facts)),
+        mirror: policies.mirror.as_ref().map(|mirror| {
+            api_key::without_key(policies.api_key.as_ref(), mirror.target.render_header(&facts))
+        }),
         split,
     })
 }
