@@ -10,6 +10,7 @@ use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::{Loaded, merge_into, read};
 use ingress_wasm_translate::objects::{Object, ObjectRef, Snapshot, Source};
 use ingress_wasm_translate::output::{Options, Translation};
+use ingress_wasm_translate::with_endpoints;
 
 use crate::files::Changes;
 
@@ -21,6 +22,16 @@ pub struct Catalog {
     accepted: BTreeMap<ObjectRef, Object>,
     /// What was translated last.
     served: Arc<Snapshot>,
+    /// How, and from what the files said, for changes of endpoints alone.
+    last: Option<Last>,
+}
+
+#[derive(Debug)]
+struct Last {
+    snapshot: Snapshot,
+    said: Vec<Diagnostic>,
+    options: Options,
+    translation: Translation,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +98,29 @@ impl Catalog {
 
     /// Translates all objects; for an Ingress that is rejected its last good version stands in.
     pub fn translate(&mut self, options: &Options) -> Translation {
-        let (mut snapshot, mut diagnostics) = self.snapshot();
+        let (snapshot, said) = self.snapshot();
+        let last = self.last.take().filter(|last| last.options == *options && last.said == said);
+        // Which Ingresses are rejected depends on no endpoint.
+        let renewed =
+            last.and_then(|last| with_endpoints(last.translation, &last.snapshot, &snapshot, options));
+        let translation = match renewed {
+            Some(translation) => {
+                Arc::make_mut(&mut self.served).endpoint_slices = snapshot.endpoint_slices.clone();
+                translation
+            }
+            None => self.translate_anew(snapshot.clone(), said.clone(), options),
+        };
+        let (options, held) = (options.clone(), translation.clone());
+        self.last = Some(Last { snapshot, said, options, translation: held });
+        translation
+    }
+
+    fn translate_anew(
+        &mut self,
+        mut snapshot: Snapshot,
+        mut diagnostics: Vec<Diagnostic>,
+        options: &Options,
+    ) -> Translation {
         let mut translation = ingress_wasm_translate::translate(&snapshot, options);
         let rejected = std::mem::take(&mut translation.rejected);
         let mut substituted = Vec::new();
@@ -269,6 +302,41 @@ mod tests {
             "a.example /two(, b.example /b",
             "expression-invalid",
         );
+    }
+
+    #[test]
+    fn endpoints_alone_change_nothing_else() {
+        let slice = |addresses: &str| {
+            format!(
+                "apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: {{ports: [{{port: 80}}]}}\n---\n\
+                 apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: web-1, labels: \
+                 {{kubernetes.io/service-name: web}}}}\naddressType: IPv4\nports: [{{port: 8080}}]\n\
+                 endpoints: [{{addresses: [{addresses}]}}]\n"
+            )
+        };
+        let mut catalog = Catalog::default();
+        write(&mut catalog, "a.yaml", &ingress("a", "/one", USE_REGEX));
+        write(&mut catalog, "web.yaml", &slice("10.0.0.1"));
+        expect(&mut catalog, "good", "a.example /one", "");
+        write(&mut catalog, "a.yaml", &ingress("a", "/two(", USE_REGEX));
+        let before = catalog.translate(&Options::default());
+        assert_eq!(before.rejected.len(), 1, "the last good version stands in");
+        write(&mut catalog, "web.yaml", &slice("10.0.0.3, 10.0.0.2"));
+        let after = catalog.translate(&Options::default());
+        let addresses =
+            |translation: &Translation| format!("{:?}", translation.clusters["default/web:80"].endpoints);
+        assert!(addresses(&before).contains("10.0.0.1"), "{}", addresses(&before));
+        assert!(!addresses(&after).contains("10.0.0.1"), "{}", addresses(&after));
+        assert!(addresses(&after).contains("10.0.0.2") && addresses(&after).contains("10.0.0.3"));
+        let rest =
+            |translation: &Translation| Translation { clusters: BTreeMap::new(), ..translation.clone() };
+        assert_eq!(rest(&after), rest(&before));
+        let served = catalog.served();
+        assert_eq!(served.endpoint_slices, catalog.snapshot().0.endpoint_slices);
+        assert_ne!(served.ingresses, catalog.snapshot().0.ingresses, "the last good version is among them");
+        // Translated as a whole it is the same.
+        catalog.last = None;
+        assert_eq!(catalog.translate(&Options::default()), after);
     }
 
     #[test]

@@ -10,7 +10,9 @@ use std::time::Duration;
 use ingress_wasm::config::{Action, Balancing, HashBy, Host, PolicySet, Rule};
 
 use crate::diagnostic::Diagnostic;
-use crate::objects::{Ingress, IngressBackend, ObjectName, PortRef, Service, ServicePort, Snapshot};
+use crate::objects::{
+    EndpointSlice, Ingress, IngressBackend, ObjectName, PortRef, Service, ServicePort, Snapshot,
+};
 use crate::output::{Cluster, Endpoint, Endpoints, LoadBalancing, Options, ServicePortName};
 use crate::report::Report;
 use crate::upstreams::{Upstream, Upstreams, service_port};
@@ -28,6 +30,9 @@ pub struct Backends<'s> {
     /// Clusters that something beside the plugin configuration names.
     kept: BTreeSet<String>,
 }
+
+/// In the name of a cluster: it is a part of the endpoints of another.
+const SUBSET: &str = "subset=";
 
 /// The end of what is said of a backend that is not there.
 const ANSWERED_503: &str = "requests are answered 503";
@@ -143,7 +148,7 @@ impl<'s> Backends<'s> {
         };
         let mark = if cluster.contains('#') { ',' } else { '#' };
         let parts = subsets.into_iter().enumerate().map(|(index, addresses)| {
-            let name = format!("{cluster}{mark}subset={index}");
+            let name = format!("{cluster}{mark}{SUBSET}{index}");
             let endpoints = Endpoints::Addresses(addresses);
             self.clusters.insert(name.clone(), Cluster { endpoints, ..whole.clone() });
             name
@@ -318,27 +323,48 @@ impl<'s> Backends<'s> {
                     .remedy(format!("name one of its ports: {}", known.join(", "))),
             ));
         };
-        Ok(Endpoints::Addresses(self.addresses(&name.service, found)))
+        Ok(Endpoints::Addresses(addresses(self.snapshot, &name.service, found)))
     }
+}
 
-    /// The ready addresses of a Service's port, by its EndpointSlices.
-    fn addresses(&self, service: &ObjectName, port: &ServicePort) -> Vec<Endpoint> {
-        let first = (service.clone(), String::new());
-        let slices =
-            self.snapshot.endpoint_slices.range(first..).take_while(|((name, _), _)| name == service);
-        let mut addresses: Vec<Endpoint> = slices
-            .flat_map(|(_, slice)| {
-                let ports =
-                    slice.ports.iter().filter(|found| found.name == port.name).map(|found| found.port);
-                ports.flat_map(|port| {
-                    slice.addresses.iter().map(move |address| Endpoint { address: address.clone(), port })
-                })
+/// The ready addresses of a Service's port, by its EndpointSlices.
+pub fn addresses(snapshot: &Snapshot, service: &ObjectName, port: &ServicePort) -> Vec<Endpoint> {
+    let mut addresses: Vec<Endpoint> = slices(snapshot, service)
+        .flat_map(|slice| {
+            let ports = slice.ports.iter().filter(|found| found.name == port.name).map(|found| found.port);
+            ports.flat_map(|port| {
+                slice.addresses.iter().map(move |address| Endpoint { address: address.clone(), port })
             })
-            .collect();
-        addresses.sort();
-        addresses.dedup();
-        addresses
-    }
+        })
+        .collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// The ready addresses of a Service with a port of the caller's.
+pub fn pods(snapshot: &Snapshot, service: &ObjectName, port: u16) -> Vec<Endpoint> {
+    let addresses = slices(snapshot, service).flat_map(|slice| slice.addresses.iter());
+    let mut pods: Vec<Endpoint> =
+        addresses.map(|address| Endpoint { address: address.clone(), port }).collect();
+    pods.sort();
+    pods.dedup();
+    pods
+}
+
+/// Whether a cluster is a part of the endpoints of another, by its name.
+pub fn is_subset(cluster: &str) -> bool {
+    cluster.contains(SUBSET)
+}
+
+/// The EndpointSlices of a Service.
+pub fn slices<'s>(
+    snapshot: &'s Snapshot,
+    service: &'s ObjectName,
+) -> impl Iterator<Item = &'s EndpointSlice> {
+    let first = (service.clone(), String::new());
+    let slices = snapshot.endpoint_slices.range(first..);
+    slices.take_while(move |((name, _), _)| name == service).map(|(_, slice)| &**slice)
 }
 
 fn cluster_of(rule: &Rule) -> Option<&str> {
@@ -375,7 +401,7 @@ fn subsets(addresses: &[Endpoint], size: usize) -> Vec<Vec<Endpoint>> {
     addresses.chunks(size).map(filled).collect()
 }
 
-fn find_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
+pub fn find_port<'a>(service: &'a Service, port: &PortRef) -> Option<&'a ServicePort> {
     service.ports.iter().find(|found| match port {
         PortRef::Number(number) => found.port == *number,
         PortRef::Name(name) => found.name == *name,
@@ -395,7 +421,7 @@ fn leads_home(name: &str) -> bool {
 }
 
 /// The cluster address of a Service, with the port that it has there.
-fn cluster_address(service: &Service, port: &PortRef) -> Option<Endpoint> {
+pub fn cluster_address(service: &Service, port: &PortRef) -> Option<Endpoint> {
     let address = service.cluster_ip.clone().filter(|address| address.parse::<IpAddr>().is_ok())?;
     let port = match (port, find_port(service, port)) {
         (_, Some(found)) => found.port,

@@ -17,6 +17,7 @@ pub mod connections;
 mod cors;
 mod credentials;
 pub mod diagnostic;
+mod endpoints;
 mod error_pages;
 mod exemptions;
 mod external_auth;
@@ -41,6 +42,7 @@ mod translate;
 mod upstreams;
 
 pub use class::CLASS_ANNOTATION;
+pub use endpoints::with_endpoints;
 pub use translate::{referenced_backends, translate};
 
 /// The kind and name of an Ingress.

@@ -11,7 +11,7 @@ use ingress_wasm_translate::annotations;
 use ingress_wasm_translate::manifest::{merge_into, read};
 use ingress_wasm_translate::objects::{Object, Snapshot};
 use ingress_wasm_translate::output::{Options, Translation};
-use ingress_wasm_translate::translate;
+use ingress_wasm_translate::{translate, with_endpoints};
 use serde::Deserialize;
 
 /// What is used of a conformance case.
@@ -149,6 +149,82 @@ fn order_is_of_no_concern() {
             assert_eq!(found, expected, "{name}");
         }
     }
+}
+
+/// Changes the addresses of a random EndpointSlice, or takes it away.
+fn change_endpoints(snapshot: &mut Snapshot, random: &mut fastrand::Rng) {
+    let Some(key) = random.choice(snapshot.endpoint_slices.keys().cloned().collect::<Vec<_>>()) else {
+        return;
+    };
+    if random.u8(..8) == 0 {
+        snapshot.endpoint_slices.remove(&key);
+        return;
+    }
+    let Some(slice) = snapshot.endpoint_slices.get_mut(&key) else { return };
+    let slice = Arc::make_mut(slice);
+    match random.u8(..5) {
+        0 => drop(slice.addresses.pop()),
+        4 => slice.addresses.clear(),
+        1 => slice.addresses = (0..random.u8(..6)).map(|last| format!("10.9.0.{last}")).collect(),
+        _ => slice.addresses.push(format!("10.8.0.{}", random.u8(..))),
+    }
+}
+
+#[test]
+fn changed_endpoints_are_taken_over_as_if_all_were_translated() {
+    let mut random = fastrand::Rng::with_seed(3);
+    let (mut renewed, mut anew) = (0, 0);
+    let parts = (
+        "parts of endpoints".to_owned(),
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: [{addresses: [10.0.0.1]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: web
+  annotations:
+    nginx.ingress.kubernetes.io/upstream-hash-by: $uri
+    nginx.ingress.kubernetes.io/upstream-hash-by-subset: 'true'
+spec: {ingressClassName: nginx, defaultBackend: {service: {name: web, port: {number: 80}}}}
+"
+        .to_owned(),
+    );
+    let all = std::iter::repeat_n(parts, 20).chain(manifests());
+    for ((name, text), mesh) in all.flat_map(|case| [(case.clone(), false), (case, true)]) {
+        let options = Options { mesh, ..Options::default() };
+        let mut before = snapshot(objects(&text));
+        let mut translation = translate(&before, &options);
+        for _ in 0..4 {
+            let mut after = before.clone();
+            change_endpoints(&mut after, &mut random);
+            let expected = translate(&after, &options);
+            match with_endpoints(translation, &before, &after, &options) {
+                Some(found) => {
+                    renewed += 1;
+                    assert_eq!(comparable(&found), comparable(&expected), "{name}");
+                }
+                None => anew += 1,
+            }
+            (before, translation) = (after, expected);
+        }
+        // Anything else is no change of endpoints.
+        let mut other = before.clone();
+        if other.ingresses.pop_first().is_some() {
+            assert!(with_endpoints(translation, &before, &other, &options).is_none(), "{name}");
+        }
+    }
+    assert!(renewed > 1000 && anew > 20, "{renewed} were renewed, {anew} translated anew");
 }
 
 #[test]

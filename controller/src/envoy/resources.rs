@@ -41,7 +41,9 @@ pub struct ResourceBuilder {
     routes: Option<Routes>,
     clusters: HashMap<String, Encoded>,
     /// The filter's documents, by the name of their resource.
-    documents: HashMap<String, Document>,
+    documents: BTreeMap<String, Document>,
+    /// The generation that they are of.
+    generation: String,
     /// Into how many parts the hosts were divided last, and the listener that holds them.
     parts: usize,
     parts_listener: Option<Arc<Resource>>,
@@ -117,7 +119,8 @@ impl ResourceBuilder {
             module,
             routes: None,
             clusters: HashMap::new(),
-            documents: HashMap::new(),
+            documents: BTreeMap::new(),
+            generation: String::new(),
             parts: 0,
             parts_listener: None,
         }
@@ -193,12 +196,26 @@ impl ResourceBuilder {
 
     /// The filter's configuration: one document, or several.
     fn plugin(&mut self, config: &PluginConfig, set: &mut ResourceSet) -> Result<(), BuildError> {
+        if config.generation != self.generation || self.documents.is_empty() {
+            self.encode_plugin(config)?;
+        }
+        for document in self.documents.values() {
+            set.insert(ResourceType::Extension, Arc::clone(&document.resource));
+        }
+        if let Some(listener) = &self.parts_listener {
+            set.insert(ResourceType::Listener, Arc::clone(listener));
+        }
+        Ok(())
+    }
+
+    /// Makes the documents anew that have changed.
+    fn encode_plugin(&mut self, config: &PluginConfig) -> Result<(), BuildError> {
         let count = parts::count(parts::rules(config), self.parts);
+        self.generation.clear();
         let mut before = std::mem::take(&mut self.documents);
-        let mut documents = HashMap::with_capacity(count + 1);
+        let mut documents = BTreeMap::new();
         let mut take = |name: String, document: PluginConfig| -> Result<String, BuildError> {
             let document = self.document(&name, document, before.remove(&name))?;
-            set.insert(ResourceType::Extension, Arc::clone(&document.resource));
             let generation = document.generation.clone();
             documents.insert(name, document);
             Ok(generation)
@@ -206,6 +223,7 @@ impl ResourceBuilder {
         if count == 0 {
             take(FILTER.to_owned(), config.clone())?;
             (self.documents, self.parts, self.parts_listener) = (documents, 0, None);
+            self.generation.clone_from(&config.generation);
             return Ok(());
         }
         let (others, hosts) = parts::divide(config, count);
@@ -220,9 +238,7 @@ impl ResourceBuilder {
             self.parts_listener = Some(Arc::new(Resource::new(listener.name.clone(), pack_any(listener))));
             self.parts = count;
         }
-        if let Some(listener) = &self.parts_listener {
-            set.insert(ResourceType::Listener, Arc::clone(listener));
-        }
+        self.generation.clone_from(&config.generation);
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ingress_wasm::config::{Host, PolicySet};
 
-use super::{Backends, find_port, leads_home};
+use super::{Backends, addresses, find_port, leads_home, pods};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ObjectName, PortRef};
 use crate::output::{Cluster, Endpoint, Endpoints, ServicePortName, UpstreamTls};
@@ -131,29 +131,16 @@ impl Backends<'_> {
             return Ok((Endpoints::Name(Endpoint { address: external.clone(), port }), None));
         }
         if let Some(found) = find_port(found, &PortRef::Number(port)) {
-            return Ok((Endpoints::Addresses(self.addresses(service, found)), None));
+            return Ok((Endpoints::Addresses(addresses(self.snapshot, service, found)), None));
         }
         if found.cluster_ip.is_none() && found.ports.is_empty() {
             // Without an address of its own its name stands for the pods, whatever the port.
-            return Ok((Endpoints::Addresses(self.pods(service, port)), None));
+            return Ok((Endpoints::Addresses(pods(self.snapshot, service, port)), None));
         }
         let consequence = format!(
             "Service {service} has no port {port}: nobody can be asked, and requests are answered 500"
         );
         nobody(consequence, "name one of its ports in the URL")
-    }
-
-    /// The ready addresses of a Service with a port of the caller's.
-    fn pods(&self, service: &ObjectName, port: u16) -> Vec<Endpoint> {
-        let first = (service.clone(), String::new());
-        let slices =
-            self.snapshot.endpoint_slices.range(first..).take_while(|((name, _), _)| name == service);
-        let addresses = slices.flat_map(|(_, slice)| slice.addresses.iter());
-        let mut pods: Vec<Endpoint> =
-            addresses.map(|address| Endpoint { address: address.clone(), port }).collect();
-        pods.sort();
-        pods.dedup();
-        pods
     }
 }
 
