@@ -26,6 +26,8 @@ mod grpc;
 mod jwt;
 #[path = "envoy/observability.rs"]
 mod observability;
+#[path = "envoy/parts.rs"]
+mod parts;
 #[path = "envoy/process.rs"]
 mod process;
 #[path = "envoy/proxy_protocol.rs"]
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
             "changed_file_is_live_without_a_failed_request",
             changes::changed_file_is_live_without_a_failed_request,
         ),
+        ("many_rules_are_served_and_changed_in_parts", parts::many_rules_are_served_and_changed_in_parts),
         ("object_that_becomes_invalid_keeps_serving", changes::object_that_becomes_invalid_keeps_serving),
         ("file_that_becomes_unreadable_keeps_serving", changes::file_that_becomes_unreadable_keeps_serving),
         ("mistakes_are_named_and_the_rest_serves", changes::mistakes_are_named_and_the_rest_serves),

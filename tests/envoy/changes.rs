@@ -1,12 +1,10 @@
 //! What happens when files change, and when they are wrong.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-use ingress_wasm_tests::client::{Connection, WireRequest, once};
 use ingress_wasm_tests::site::Backend;
 
-use crate::support::{SOON, Served, answered, expect_status, ingress, serve, serve_files};
+use crate::support::{
+    SOON, Served, answered, expect_status, ingress, serve, serve_files, without_a_failed_request,
+};
 
 fn backends() -> [Backend; 2] {
     [Backend::new("web", 1), Backend::new("alt", 1)]
@@ -21,41 +19,8 @@ fn service(served: &Served) -> Result<Option<String>, String> {
 
 pub fn changed_file_is_live_without_a_failed_request() -> Result<(), String> {
     let served = serve(&backends(), &ingress("web", "web", &[]))?;
-    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let failed = Mutex::new(Vec::new());
-    let request = WireRequest::new("GET", "web.example", "/");
-    let note = |result: std::io::Result<_>| {
-        sent.fetch_add(1, Ordering::Relaxed);
-        let fault = match result {
-            Ok(response) => expect_status(&response, 200, "during a change").err(),
-            Err(error) => Some(error.to_string()),
-        };
-        failed.lock().unwrap_or_else(PoisonError::into_inner).extend(fault);
-    };
-    let fresh = || {
-        while !over.load(Ordering::Relaxed) {
-            note(once(&served.http(), &request));
-        }
-    };
-    let kept = || {
-        let mut open: Option<Connection> = None;
-        while !over.load(Ordering::Relaxed) {
-            let usable = open.take().and_then(|mut open| open.reusable().then_some(open));
-            let connection = match usable {
-                Some(open) => Ok(open),
-                None => Connection::open(&served.http()).map_err(Into::into),
-            };
-            note(connection.and_then(|mut connection| {
-                let response = connection.exchange(&request);
-                open = Some(connection);
-                response
-            }));
-        }
-    };
-    let changes = std::thread::scope(|scope| {
-        scope.spawn(fresh);
-        scope.spawn(kept);
-        let changes = (1..=6).try_for_each(|round| {
+    without_a_failed_request(&served, &["web.example"], || {
+        (1..=6).try_for_each(|round| {
             let next = if round % 2 == 0 { "web" } else { "alt" };
             let mark = served.product.stdout_mark();
             served.site.write("site.yaml", &ingress("web", next, &[])).map_err(|error| error.to_string())?;
@@ -64,20 +29,8 @@ pub fn changed_file_is_live_without_a_failed_request() -> Result<(), String> {
                 Some(service) if service == next => Ok(()),
                 other => Err(format!("change {round} is said to be live, but {other:?} answers, not {next}")),
             }
-        });
-        over.store(true, Ordering::Relaxed);
-        changes
-    });
-    changes?;
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    assert!(
-        failed.is_empty(),
-        "{} of {} requests failed, the first: {}",
-        failed.len(),
-        sent.into_inner(),
-        failed[0]
-    );
-    Ok(())
+        })
+    })
 }
 
 /// Replaces a good file by a bad one, waits for the report, and looks whether the last good version serves;

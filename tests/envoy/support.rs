@@ -1,6 +1,9 @@
 //! What the end-to-end tests share: a served site, manifests, requests.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ingress_wasm_tests::client::{Connection, Response, Target, WireRequest, once};
@@ -132,4 +135,57 @@ pub fn eventually(what: &str, timeout: Duration, mut holds: impl FnMut() -> bool
         std::thread::park_timeout(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// Carries changes out while requests are sent to these hosts, on new connections and on kept ones; fails unless each
+/// of them is answered 200.
+pub fn without_a_failed_request(
+    served: &Served,
+    hosts: &[&str],
+    changes: impl FnOnce() -> Result<(), String>,
+) -> Result<(), String> {
+    let (over, sent) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let failed = Mutex::new(Vec::new());
+    let requests: Vec<_> = hosts.iter().map(|host| WireRequest::new("GET", host, "/")).collect();
+    let note = |result: std::io::Result<_>| {
+        sent.fetch_add(1, Ordering::Relaxed);
+        let fault = match result {
+            Ok(response) => expect_status(&response, 200, "during a change").err(),
+            Err(error) => Some(error.to_string()),
+        };
+        failed.lock().unwrap_or_else(PoisonError::into_inner).extend(fault);
+    };
+    let requests = || requests.iter().cycle().take_while(|_| !over.load(Ordering::Relaxed));
+    let fresh = || requests().for_each(|request| note(once(&served.http(), request)));
+    let kept = || {
+        let mut open: Option<Connection> = None;
+        for request in requests() {
+            let usable = open.take().and_then(|mut open| open.reusable().then_some(open));
+            let connection = match usable {
+                Some(open) => Ok(open),
+                None => Connection::open(&served.http()).map_err(Into::into),
+            };
+            note(connection.and_then(|mut connection| {
+                let response = connection.exchange(request);
+                open = Some(connection);
+                response
+            }));
+        }
+    };
+    let changes = std::thread::scope(|scope| {
+        scope.spawn(fresh);
+        scope.spawn(kept);
+        // A failed assertion must not leave the threads sending.
+        let changes = catch_unwind(AssertUnwindSafe(changes));
+        over.store(true, Ordering::Relaxed);
+        changes
+    });
+    changes.unwrap_or_else(|panic| resume_unwind(panic))?;
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let sent = sent.into_inner();
+    match failed.first() {
+        Some(first) => Err(format!("{} of {sent} requests failed, the first: {first}", failed.len())),
+        None if sent == 0 => Err("no request was sent during the changes".to_owned()),
+        None => Ok(()),
+    }
 }
