@@ -228,6 +228,29 @@ spec: {ingressClassName: nginx, defaultBackend: {service: {name: web, port: {num
 }
 
 #[test]
+fn endpoints_that_only_a_mesh_knows_are_translated_anew() {
+    let text = "
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {ports: [{port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-1, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{port: 8080}]
+endpoints: []
+";
+    let before = snapshot(objects(text));
+    let mut after = before.clone();
+    assert!(after.endpoint_slices.pop_first().is_some());
+    // None are said to be there; then nothing is said.
+    let options = Options { mesh: true, ..Options::default() };
+    assert!(with_endpoints(translate(&before, &options), &before, &after, &options).is_none());
+}
+
+#[test]
 fn files_are_of_no_concern() {
     for (name, text) in manifests() {
         let expected = translate(&snapshot(objects(&text)), &Options::default());
