@@ -1,15 +1,16 @@
 //! The calls to the host: the proxy-wasm ABI 0.2.1, as far as it is used, with every status as a value.
 //!
 //! The SDK's own functions panic on a status that they do not expect, and its text forms on bytes that are
-//! not UTF-8; a panic ends the VM and with it every request of the worker. What the host calls stands in
-//! [`super::exports`].
+//! not UTF-8; a panic ends the VM and with it every request of the worker. So the calls stand here by
+//! themselves. What the host calls stands in [`super::contexts`].
 
 #![allow(unsafe_code)]
 
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 use std::time::Duration;
 
-use super::{exports, header_map};
+use proxy_wasm::hostcalls::dispatch_http_call;
+
 use crate::decision::Callout;
 
 /// Which list of headers.
@@ -63,21 +64,8 @@ unsafe extern "C" {
         version: u32,
     ) -> i32;
     fn proxy_continue_stream(stream: i32) -> i32;
-    fn proxy_set_effective_context(context: u32) -> i32;
     fn proxy_log(level: i32, message: *const u8, size: usize) -> i32;
     fn proxy_set_tick_period_milliseconds(period: u32) -> i32;
-    fn proxy_http_call(
-        cluster: *const u8,
-        cluster_size: usize,
-        headers: *const u8,
-        headers_size: usize,
-        body: *const u8,
-        body_size: usize,
-        trailers: *const u8,
-        trailers_size: usize,
-        timeout_ms: u32,
-        number: *mut u32,
-    ) -> i32;
     fn proxy_get_property(path: *const u8, path_size: usize, data: *mut *mut u8, size: *mut usize) -> i32;
     fn proxy_set_property(path: *const u8, path_size: usize, value: *const u8, value_size: usize) -> i32;
     fn proxy_send_local_response(
@@ -213,34 +201,14 @@ pub fn continue_request() -> Result<(), HostError> {
 
 /// Asks a service; its answer comes to `on_http_call_response`. Fails where there is no such cluster.
 pub fn call(callout: &Callout<'_>) -> Result<(), HostError> {
-    let headers: Vec<(&[u8], &[u8])> =
-        callout.headers.iter().map(|(name, value)| (name.as_bytes(), &**value)).collect();
-    let headers = header_map::encode(&headers);
-    let trailers = header_map::encode::<&[u8], &[u8]>(&[]);
-    let mut number = 0;
-    // SAFETY: the host only reads, within the slices, and writes the number.
-    status(unsafe {
-        proxy_http_call(
-            callout.cluster.as_ptr(),
-            callout.cluster.len(),
-            headers.as_ptr(),
-            headers.len(),
-            null(),
-            0,
-            trailers.as_ptr(),
-            trailers.len(),
-            callout.timeout_ms,
-            &mut number,
-        )
-    })?;
-    exports::answer_to_current(number);
-    Ok(())
-}
-
-/// Has the calls that follow be about another context than the one that was called.
-pub fn set_effective_context(context: u32) -> Result<(), HostError> {
-    // SAFETY: no memory is handed over.
-    status(unsafe { proxy_set_effective_context(context) })
+    // SAFETY: the SDK takes text and only copies its bytes; header values of clients need not be UTF-8. Its own
+    // call is used since it alone leads the answer back to this context.
+    let text = |bytes| unsafe { std::str::from_utf8_unchecked(bytes) };
+    let headers = callout.headers.iter().map(|(name, value)| (&**name, text(&**value))).collect();
+    let timeout = Duration::from_millis(u64::from(callout.timeout_ms));
+    dispatch_http_call(&callout.cluster, headers, None, Vec::new(), timeout)
+        .map(drop)
+        .map_err(|status| HostError(status as i32))
 }
 
 /// The plugin configuration, of which the host told the size.
@@ -310,7 +278,7 @@ fn returned(call: impl FnOnce(*mut *mut u8, *mut usize) -> i32) -> Result<Vec<u8
     if data.is_null() {
         return Ok(Vec::new());
     }
-    // SAFETY: `proxy_on_memory_allocate` made the memory as a boxed slice of this size, and the host
+    // SAFETY: the SDK's `proxy_on_memory_allocate` made the memory as a `Vec` of this capacity, and the host
     // filled it and gave it up.
     Ok(unsafe { Vec::from_raw_parts(data, size, size) })
 }

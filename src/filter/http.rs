@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{error, warn};
+use proxy_wasm::types::Action;
 
-use super::exports::Action;
 use super::header_map;
 use super::host::{self, HostError, Map};
 use super::limits::{self, Lease};

@@ -3,8 +3,8 @@
 //!
 //! Deliberately knows nothing of precedence, of annotations and of what a policy means.
 
+mod contexts;
 mod counters;
-mod exports;
 mod header_map;
 mod host;
 mod http;
