@@ -1,6 +1,6 @@
 //! A stand-in for the product, for tests of the runner: it speaks the contract of `ingress-wasm run` (the
 //! command line, the ready line, its end) and forwards by host and path, in the simplest way that can be told
-//! from a wrong one.
+//! from a wrong one. To `explain` it has nothing to say.
 //!
 //! `FAKE_PRODUCT` makes it wrong: `ends` and `silent` never get ready, `first-backend` forwards everything to
 //! the first service, `adds-header` changes requests, `answers` answers everything itself.
@@ -23,6 +23,10 @@ struct Table {
 }
 
 fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("explain") {
+        println!("null");
+        return ExitCode::SUCCESS;
+    }
     let fault = std::env::var("FAKE_PRODUCT").unwrap_or_default();
     let folder = std::env::args().next_back().unwrap_or_default();
     eprintln!("fake product serves {folder}");
