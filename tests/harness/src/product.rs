@@ -4,7 +4,7 @@
 
 use std::ffi::OsStr;
 use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -171,10 +171,26 @@ impl Product {
         let mut command = Command::new(envoy);
         command.arg("--config-path").arg(config).args(["--concurrency", "2", "--disable-hot-restart"]);
         command.args(["--log-level", "warning", "--component-log-level", "main:info"]);
-        Self::spawn_until(command, |state| {
-            let serves = state.stderr.iter().any(|line| line.contains("starting main dispatch loop"));
-            serves.then_some(Ok((http, https, Some(admin))))
-        })
+        let product = Self::spawn_until(command, |state| {
+            let runs = state.stderr.iter().any(|line| line.contains("starting main dispatch loop"));
+            runs.then_some(Ok((http, https, Some(admin))))
+        })?;
+        // It listens once its clusters are ready, which may be after its main loop has begun.
+        product.wait_listening()?;
+        Ok(product)
+    }
+
+    /// Waits until a connection to the HTTP address is taken.
+    fn wait_listening(&self) -> Result<(), String> {
+        let end = Instant::now() + READY;
+        loop {
+            let Err(error) = TcpStream::connect(self.http) else { return Ok(()) };
+            let ended = self.wait_end(Duration::from_millis(5));
+            if ended.is_some() || Instant::now() > end {
+                let tail = self.process.tail();
+                return Err(format!("{}: {error}; the end of standard error:\n{tail}", self.http));
+            }
+        }
     }
 
     fn spawn(command: Command) -> Result<Self, String> {
