@@ -85,6 +85,15 @@ pub fn bootstrap(objects: &[Value], cluster: &[Value], addresses: Addresses) -> 
     Ok(json!({
         "node": {"id": "gateway", "cluster": "gateway"},
         "admin": {"address": address(addresses.admin)},
+        // Nobody listens there: names are those of this machine, and none is waited for. A gateway starts with
+        // all its names looked up.
+        "typed_dns_resolver_config": {
+            "name": "envoy.network.dns_resolver.cares",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig",
+                "resolvers": [{"socket_address": {"address": "127.0.0.1", "port_value": 1}}],
+            },
+        },
         // As Istio's own bootstrap has it.
         "layered_runtime": {"layers": [{
             "name": "static_layer",
