@@ -14,6 +14,10 @@ use libtest_mimic::{Arguments, Trial};
 mod changes;
 #[path = "cluster/faults.rs"]
 mod faults;
+#[path = "cluster/gateway.rs"]
+mod gateway;
+#[path = "cluster/istio.rs"]
+mod istio;
 #[path = "cluster/objects.rs"]
 mod objects;
 #[path = "cluster/processes.rs"]
@@ -48,6 +52,17 @@ fn main() -> ExitCode {
         ("bad_ingresses_lose_nothing", faults::bad_ingresses_lose_nothing),
         ("deleted_secret_loses_nothing", faults::deleted_secret_loses_nothing),
         ("replaced_endpoints_lose_nothing", faults::replaced_endpoints_lose_nothing),
+        ("istio_objects_are_live", istio::objects_are_live),
+        ("istio_drift_is_repaired", istio::drift_is_repaired),
+        ("istio_foreign_objects_are_left_alone", istio::foreign_objects_are_left_alone),
+        (
+            "istio_another_controller_of_the_same_name_is_refused",
+            istio::another_controller_of_the_same_name_is_refused,
+        ),
+        ("istio_another_replica_takes_over", istio::another_replica_takes_over),
+        ("istio_errors_of_the_api_server_are_survived", istio::errors_of_the_api_server_are_survived),
+        ("istio_what_the_filter_names_is_always_there", istio::what_the_filter_names_is_always_there),
+        ("istio_what_is_written_serves", istio::what_is_written_serves),
     ];
     println!("against a real API server: skipped, the tests use the switches of the double");
     let trials = tests.iter().map(|(name, test)| Trial::test(*name, || test().map_err(Into::into)));

@@ -29,7 +29,7 @@ static RUNTIME: LazyLock<std::io::Result<tokio::runtime::Runtime>> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build());
 
 /// Starts a server that says which service it belongs to.
-fn echo(service: &str) -> Result<EchoServer, String> {
+pub fn echo(service: &str) -> Result<EchoServer, String> {
     let runtime = RUNTIME.as_ref().map_err(ToString::to_string)?;
     let _inside = runtime.enter();
     EchoServer::start(service, 0).map_err(|error| error.to_string())

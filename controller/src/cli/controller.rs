@@ -17,10 +17,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
+use super::istio::IstioArgs;
 use super::object_name;
 use crate::cluster::edge::RunDirectory;
 use crate::cluster::{
-    self, AnnotationsPrefix, Envoy, Patience, Scope, Settings, StatusSettings, WebhookSettings,
+    self, AnnotationsPrefix, Envoy, EnvoySettings, MeshSettings, Patience, Scope, Server, Settings,
+    StatusSettings, WebhookSettings,
 };
 use crate::envoy::Bind;
 use crate::supervisor::{self, Level};
@@ -112,6 +114,23 @@ pub struct ControllerArgs {
     apiserver_host: Option<String>,
     #[command(flatten)]
     log: LogArgs,
+    /// Who serves
+    #[arg(long, value_enum, default_value_t = Output::Envoy)]
+    output: Output,
+    #[command(flatten)]
+    istio: IstioArgs,
+    /// How long the mesh may take until gateways know of a change, as 5s: what is not used any more goes after that
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, help_heading = "Istio")]
+    istio_settle_time: Duration,
+}
+
+/// Who serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// The Envoy of the same pod
+    Envoy,
+    /// The gateway of an Istio mesh, for which objects are written; options of the Envoy mean nothing then
+    Istio,
 }
 
 /// What is written into the status of Ingresses.
@@ -274,12 +293,8 @@ async fn serve(args: &ControllerArgs) -> anyhow::Result<()> {
         }
         None => None,
     };
-    tracing::info!(
-        version = ingress_wasm::VERSION,
-        commit = ingress_wasm::COMMIT,
-        run_dir = %args.run_dir.display(),
-        "starting"
-    );
+    tracing::info!(version = ingress_wasm::VERSION, commit = ingress_wasm::COMMIT, "starting");
+    let settings = args.settings(envoy)?;
     let (tell, end) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
@@ -291,11 +306,15 @@ async fn serve(args: &ControllerArgs) -> anyhow::Result<()> {
             let _ = tell.send(()).await;
         }
     });
-    cluster::run(args.settings(envoy), end).await
+    cluster::run(settings, end).await
 }
 
 impl ControllerArgs {
-    fn settings(&self, envoy: Option<Envoy>) -> Settings {
+    fn settings(&self, envoy: Option<Envoy>) -> anyhow::Result<Settings> {
+        let mesh = self.output == Output::Istio;
+        if mesh {
+            self.check_mesh()?;
+        }
         let mut controller_classes = vec![self.controller_class.clone()];
         if self.controller_class != OWN_CONTROLLER {
             controller_classes.push(OWN_CONTROLLER.to_owned());
@@ -309,7 +328,25 @@ impl ControllerArgs {
             .collect();
         let all = unspecified();
         let address = self.bind_address.unwrap_or(all);
-        Settings {
+        let server = if mesh {
+            Server::Mesh(Box::new(MeshSettings {
+                istio: self.istio.settings(),
+                settle: self.istio_settle_time,
+            }))
+        } else {
+            Server::Envoy(Box::new(EnvoySettings {
+                http: Some(Bind::from(SocketAddr::new(address, self.http_port))),
+                https: Some(Bind::from(SocketAddr::new(address, self.https_port))),
+                access_log: self.access_log.clone(),
+                run_dir: self.run_dir.clone(),
+                envoy,
+                patience: Patience {
+                    grace: Duration::from_secs(self.shutdown_grace_period),
+                    drain: Duration::from_secs(self.drain_timeout),
+                },
+            }))
+        };
+        Ok(Settings {
             kubeconfig: self.kubeconfig.clone(),
             apiserver_host: self.apiserver_host.clone(),
             scope: Scope {
@@ -328,21 +365,33 @@ impl ControllerArgs {
                 default_backend: self.default_backend_service.clone(),
                 statistics: self.enable_metrics,
                 log_fields: self.access_log.is_some(),
+                mesh,
                 ..Options::default()
             },
             status: self.status.settings(),
             webhook: self.webhook.settings(),
-            http: Some(Bind::from(SocketAddr::new(address, self.http_port))),
-            https: Some(Bind::from(SocketAddr::new(address, self.https_port))),
-            access_log: self.access_log.clone(),
             healthz: SocketAddr::new(self.healthz_host.unwrap_or(all), self.healthz_port),
-            run_dir: self.run_dir.clone(),
-            envoy,
-            patience: Patience {
-                grace: Duration::from_secs(self.shutdown_grace_period),
-                drain: Duration::from_secs(self.drain_timeout),
-            },
-        }
+            server,
+        })
+    }
+
+    /// What the gateway of a mesh cannot be told by us, and would be taken for done.
+    fn check_mesh(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            self.envoy.is_none(),
+            "--envoy: with --output istio there is no Envoy to run, leave it out"
+        );
+        anyhow::ensure!(
+            self.access_log.is_none(),
+            "--access-log: with --output istio the gateway writes the log, set meshConfig.accessLogFile instead"
+        );
+        let StatusArgs { publish_service, publish_status_address, update_status, .. } = &self.status;
+        anyhow::ensure!(
+            !update_status || publish_service.is_some() || !publish_status_address.is_empty(),
+            "--publish-service: name the Service of the gateway, as istio-ingress/istio-ingress, so that Ingresses have \
+             its address as their status, or leave their status alone by --update-status=false"
+        );
+        Ok(())
     }
 }
 
@@ -419,7 +468,7 @@ mod tests {
     fn settings(line: &str) -> Result<Settings, String> {
         let words = std::iter::once("controller").chain(line.split_whitespace());
         let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
-        Ok(line.args.settings(None))
+        line.args.settings(None).map_err(|error| error.to_string())
     }
 
     /// The arguments that ingress-nginx's chart gives its controller, as far as they concern what is watched.
@@ -442,7 +491,8 @@ mod tests {
         let settings = settings("").expect("reads");
         assert_eq!(settings.options.config_map, None);
         assert!(!settings.options.ingress_without_class);
-        assert_eq!(settings.http.map(|bind| bind.address.port()), Some(80));
+        let Server::Envoy(envoy) = &settings.server else { panic!("{:?}", settings.server) };
+        assert_eq!(envoy.http.map(|bind| bind.address.port()), Some(80));
         assert_eq!(settings.healthz.port(), 10254);
         assert_eq!(settings.webhook, None);
     }
@@ -484,8 +534,25 @@ mod tests {
     }
 
     #[test]
+    fn the_gateway_of_a_mesh() {
+        let settings = settings(
+            "--output=istio --publish-service=edge/gw --istio-namespace=edge --istio-settle-time=2s",
+        );
+        let settings = settings.expect("reads");
+        assert!(settings.options.mesh);
+        let Server::Mesh(mesh) = &settings.server else { panic!("{:?}", settings.server) };
+        assert_eq!((mesh.istio.namespace.as_str(), mesh.settle.as_secs()), ("edge", 2));
+    }
+
+    #[test]
     fn faults() {
-        for line in ["--configmap=c", "--concurrency=2", "--watch-namespace=a --watch-namespace-selector=b"] {
+        for line in [
+            "--output=istio",
+            "--output=istio --update-status=false --access-log=/l",
+            "--configmap=c",
+            "--concurrency=2",
+            "--watch-namespace=a --watch-namespace-selector=b",
+        ] {
             assert!(settings(line).is_err(), "{line}");
         }
     }

@@ -19,6 +19,7 @@ type Real = Gauge<f64, AtomicU64>;
 pub struct Activity {
     status_writes: Family<Outcome, Counter>,
     events: Family<Outcome, Counter>,
+    mesh_writes: Family<Write, Counter>,
     admissions: Family<Decision, Counter>,
     admission_seconds: Seconds,
     nginx: Nginx,
@@ -50,6 +51,12 @@ struct Nginx {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Write {
+    kind: &'static str,
     outcome: &'static str,
 }
 
@@ -93,6 +100,11 @@ impl Activity {
             "Writes of the status of Ingresses by outcome: written, failed",
             self.status_writes.clone(),
         );
+        own.register(
+            "istio_writes",
+            "Writes of objects of Istio by kind and outcome: applied, repaired, deleted, refused, failed",
+            self.mesh_writes.clone(),
+        );
         own.register("events", "Events by outcome: written, known, failed", self.events.clone());
         own.register(
             "admissions",
@@ -132,6 +144,11 @@ impl Activity {
     /// What became of writing the status of an Ingress.
     pub fn status_write(&self, outcome: &'static str) {
         self.status_writes.get_or_create(&Outcome { outcome }).inc();
+    }
+
+    /// What became of writing an object of Istio.
+    pub fn mesh_write(&self, kind: &'static str, outcome: &'static str) {
+        self.mesh_writes.get_or_create(&Write { kind, outcome }).inc();
     }
 
     /// What became of an Event.

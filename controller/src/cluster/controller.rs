@@ -1,7 +1,7 @@
 //! The loop: what the watches tell is gathered, translated, published, and waited for.
 //!
 //! The first change after a pause is translated at once; while changes keep coming, a translation begins only
-//! when the one before is accepted or refused, and [`INTERVAL`] after it began.
+//! when the one before is accepted or refused, and [`Sink::interval`] after it began.
 
 use std::collections::BTreeSet;
 use std::pin::Pin;
@@ -12,26 +12,17 @@ use std::{future::Future, time::Duration};
 use ingress_wasm_translate::diagnostic::{Diagnostic, Severity};
 use ingress_wasm_translate::objects::ObjectRef;
 use ingress_wasm_translate::output::Translation;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::culprits::culprits;
 use super::follow::Watch;
 use super::metrics::Metrics;
 use super::readiness::Accepted;
 use super::served::Served;
+use super::sink::{self, Published as Made, Refusal, Sink, Verdict};
 use super::store::Store;
 use super::watches::{News, Wanted, Watches};
-use crate::feed::Feed;
-use crate::xds::{Outcome, Rejection, XdsEvent};
-
-/// The least time between the beginnings of two translations.
-const INTERVAL: Duration = Duration::from_millis(100);
-
 /// How long a change may wait for Secrets and ConfigMaps that it names and that are still to be fetched.
 const FETCH_PATIENCE: Duration = Duration::from_secs(2);
-
-/// How long a configuration may be without an answer before a later one takes its place.
-const OUTCOME_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long what the API server says of Ingresses besides their content may wait: each status that is written comes
 /// back by the watch, thousands in a row at times.
@@ -49,9 +40,7 @@ pub struct Controller {
     /// Told which Secrets and ConfigMaps to fetch.
     pub wanted: watch::Sender<Arc<Wanted>>,
     /// Where translations go.
-    pub feed: Feed,
-    /// What the xDS server tells.
-    pub events: mpsc::UnboundedReceiver<XdsEvent>,
+    pub sink: Sink,
     /// Told what Envoy has accepted.
     pub accepted: watch::Sender<Result<Accepted, String>>,
     /// Told what is served.
@@ -65,9 +54,9 @@ struct Published {
     translation: Arc<Translation>,
     since: Instant,
     at: Instant,
-    /// Objects that have changed since Envoy accepted something.
+    /// Objects that have changed since something was accepted.
     changed: BTreeSet<ObjectRef>,
-    outcome: Pin<Box<dyn Future<Output = Outcome> + Send>>,
+    verdict: Pin<Box<dyn Future<Output = Verdict> + Send>>,
 }
 
 /// The state of the loop.
@@ -85,9 +74,9 @@ struct Site {
     /// What Envoy has accepted last.
     good: Option<Arc<Translation>>,
     said: BTreeSet<Diagnostic>,
-    /// What Envoy had to say of the last configuration.
+    /// What Envoy or the API server had to say of the last configuration.
     refused: Vec<Diagnostic>,
-    /// Objects that had changed in what Envoy refused.
+    /// Objects that had changed in what was refused.
     suspects: BTreeSet<ObjectRef>,
     diagnostics: Vec<Diagnostic>,
 }
@@ -120,8 +109,8 @@ impl Site {
             let (due, untold) = (self.due(), self.untold);
             tokio::select! {
                 biased;
-                Some(event) = self.controller.events.recv() => self.event(&event),
-                outcome = outcome_of(&mut self.published) => self.outcome(outcome),
+                refusal = self.controller.sink.refusal() => self.refused(&refusal),
+                verdict = verdict_of(&mut self.published) => self.verdict(verdict),
                 () = at(due), if due.is_some() => self.translate(),
                 () = at(untold), if untold.is_some() => self.tell(),
                 news = self.controller.watches.news.recv() => match news {
@@ -146,10 +135,10 @@ impl Site {
             due = due.max(dirty + FETCH_PATIENCE);
         }
         if let Some(began) = self.began {
-            due = due.max(began + INTERVAL);
+            due = due.max(began + self.controller.sink.interval());
         }
         if let Some(published) = &self.published {
-            due = due.max(published.at + OUTCOME_PATIENCE);
+            due = due.max(published.at + self.controller.sink.patience());
         }
         Some(due)
     }
@@ -186,7 +175,7 @@ impl Site {
         } else if let (None, Some(object)) = (self.began, self.controller.store.unanswered()) {
             format!("{object} is not fetched yet")
         } else {
-            "Envoy has not accepted a configuration yet".to_owned()
+            "no configuration is accepted yet".to_owned()
         };
         self.controller.accepted.send_if_modified(|held| {
             let news = held.as_ref().err().is_none_or(|held| *held != reason);
@@ -228,26 +217,30 @@ impl Site {
         let seconds = began.elapsed().as_secs_f64();
         self.controller.metrics.translations.observe(seconds);
         self.diagnostics.clone_from(&translation.diagnostics);
-        self.say();
         let before = self.published.as_ref().map(|published| &published.translation).or(self.good.as_ref());
         // After a refusal Envoy may hold endpoints of what it refused.
-        let settled = self.refused.is_empty();
-        if settled && before.is_some_and(|before| translation.serves_like(before)) {
+        let before = before.filter(|_| self.refused.is_empty()).cloned();
+        let view = self.controller.store.view();
+        let sink = &mut self.controller.sink;
+        let made =
+            tokio::task::block_in_place(|| sink.publish(&translation, before.as_deref(), view.as_deref()));
+        let Made { verdict, mut diagnostics } = match made {
+            Ok(made) => made,
+            Err(error) => {
+                self.controller.metrics.outcome("invalid");
+                self.diagnostics.extend(error);
+                self.say();
+                self.tell();
+                return;
+            }
+        };
+        self.diagnostics.append(&mut diagnostics);
+        self.say();
+        let Some(verdict) = verdict else {
             self.controller.metrics.outcome("unchanged");
             tracing::debug!(seconds, "nothing that is served has changed");
             self.tell();
             return;
-        }
-        let translation = Arc::new(translation);
-        let generation = match self.controller.feed.publish(&translation) {
-            Ok(generation) => generation,
-            Err(error) => {
-                // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
-                tracing::error!(%error, "no configuration can be made of the translation: what is served stays");
-                self.controller.metrics.outcome("invalid");
-                self.tell();
-                return;
-            }
         };
         tracing::info!(
             generation = translation.config.generation,
@@ -259,32 +252,27 @@ impl Site {
         if self.good.is_none() {
             self.wait();
         }
-        let publisher = self.controller.feed.publisher().clone();
         let mut changed = self.controller.store.recent();
         changed.append(&mut self.suspects);
         if let Some(published) = &mut self.published {
             changed.append(&mut published.changed);
         }
         let since = self.published.as_ref().map_or(since, |published| published.since.min(since));
-        self.published = Some(Published {
-            translation,
-            since,
-            at: Instant::now(),
-            changed,
-            outcome: Box::pin(async move { publisher.outcome(generation).await }),
-        });
+        let at = Instant::now();
+        self.published = Some(Published { translation: Arc::new(translation), since, at, changed, verdict });
         self.tell();
     }
 
-    fn outcome(&mut self, outcome: Outcome) {
+    fn verdict(&mut self, verdict: Verdict) {
         let Some(published) = self.published.take() else { return };
-        match outcome {
-            Outcome::Live => {
+        match verdict {
+            Verdict::Live => {
                 let generation: Arc<str> = published.translation.config.generation.as_str().into();
                 tracing::info!(
                     generation = &*generation,
                     seconds = published.since.elapsed().as_secs_f64(),
-                    "accepted by Envoy"
+                    "{}",
+                    self.controller.sink.accepted()
                 );
                 self.controller.metrics.accepted.set(1);
                 self.controller.metrics.activity.configured(&generation, true);
@@ -292,51 +280,46 @@ impl Site {
                 self.controller.metrics.accepted_at.set(now.as_secs_f64());
                 self.controller.metrics.objects("host", published.translation.config.hosts.len());
                 self.controller.metrics.objects("cluster", published.translation.clusters.len());
+                if !self.controller.sink.has_workers() {
+                    self.controller.metrics.latency.observe(published.since.elapsed().as_secs_f64());
+                    self.controller.metrics.outcome("live");
+                }
                 self.refused.clear();
+                self.suspects.clear();
                 let _ = self
                     .controller
                     .accepted
                     .send_replace(Ok(Accepted { generation, since: published.since }));
                 self.good = Some(published.translation);
             }
-            Outcome::Rejected(rejections) => self.rejected(published, &rejections),
-            Outcome::Superseded | Outcome::Ended => self.controller.metrics.outcome("superseded"),
+            Verdict::Refused(refusal) => {
+                self.suspects = published.changed;
+                self.refusal(&refusal, Some(&published.translation));
+            }
+            Verdict::Superseded => self.controller.metrics.outcome("superseded"),
         }
         self.tell();
     }
 
-    fn rejected(&mut self, published: Published, rejections: &[Rejection]) {
-        let Published { translation, changed, .. } = published;
-        self.controller.metrics.outcome("rejected");
-        self.controller.metrics.accepted.set(0);
-        self.controller.metrics.activity.configured("", false);
-        let culprits = |rejection| culprits(rejection, &translation, &changed);
-        self.refused = rejections.iter().flat_map(culprits).collect();
-        self.suspects = changed;
-        self.say();
+    /// Something is refused of what is published, which may be accepted yet; or nothing is any more.
+    fn refused(&mut self, refusal: &Refusal) {
+        if let Some(published) = &self.published {
+            self.suspects.extend(published.changed.iter().cloned());
+        }
+        self.refusal(refusal, None);
+        self.tell();
     }
 
-    fn event(&self, event: &XdsEvent) {
-        match event {
-            XdsEvent::Connected { node } => {
-                self.controller.metrics.connected.inc();
-                tracing::info!(node, "Envoy is connected");
-            }
-            XdsEvent::Disconnected { node } => {
-                self.controller.metrics.connected.dec();
-                tracing::warn!(node, "Envoy is disconnected");
-            }
-            XdsEvent::Rejected { rejection, .. } => tracing::error!(
-                kind = %rejection.kind,
-                names = rejection.names.join(", "),
-                message = rejection.message,
-                "refused by Envoy: the last good configuration goes on serving"
-            ),
-            XdsEvent::Slow(generation) => {
-                tracing::warn!(%generation, "Envoy takes long to acknowledge a configuration");
-            }
-            XdsEvent::Live(_) => {}
+    fn refusal(&mut self, refusal: &Refusal, translation: Option<&Translation>) {
+        self.refused = sink::diagnostics(refusal, translation, &self.suspects);
+        if !self.refused.is_empty() {
+            self.controller.metrics.outcome("rejected");
+            self.controller.metrics.accepted.set(0);
+            self.controller.metrics.activity.configured("", false);
+        } else if self.good.is_some() {
+            self.controller.metrics.accepted.set(1);
         }
+        self.say();
     }
 
     /// Logs what is new among what there is to say.
@@ -381,9 +364,9 @@ fn say(diagnostic: &Diagnostic) {
 }
 
 /// What becomes of what is published; never, where nothing is.
-async fn outcome_of(published: &mut Option<Published>) -> Outcome {
+async fn verdict_of(published: &mut Option<Published>) -> Verdict {
     match published {
-        Some(published) => (&mut published.outcome).await,
+        Some(published) => (&mut published.verdict).await,
         None => std::future::pending().await,
     }
 }

@@ -39,6 +39,8 @@ pub struct Election {
 #[derive(Debug, Clone)]
 pub struct Leadership {
     until: watch::Receiver<Option<Instant>>,
+    /// Another replica was seen to hold the Lease.
+    elsewhere: watch::Receiver<bool>,
 }
 
 /// The task that takes part.
@@ -51,18 +53,35 @@ pub struct Candidate {
 /// Takes part in an election until [`Candidate::resign`].
 pub fn stand(client: &Client, election: Election, activity: Arc<Activity>) -> (Leadership, Candidate) {
     let (until, leadership) = watch::channel(None);
+    let (elsewhere, others) = watch::channel(false);
     let (end, ends) = watch::channel(false);
     let leases = Api::namespaced(client.clone(), &election.namespace);
     activity.leads(&election.lease, false);
-    let elector = Elector { leases, election, seen: None, lease: None, until, activity, said: String::new() };
+    let said = String::new();
+    let elector = Elector { leases, election, seen: None, lease: None, until, elsewhere, activity, said };
     let task = tokio::spawn(elector.run(ends));
-    (Leadership { until: leadership }, Candidate { end, task })
+    (Leadership { until: leadership, elsewhere: others }, Candidate { end, task })
 }
 
 impl Leadership {
     /// This replica may write now.
     pub fn holds(&self) -> bool {
         self.until.borrow().is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Another replica holds the Lease, as far as is known here.
+    pub fn is_elsewhere(&self) -> bool {
+        *self.elsewhere.borrow()
+    }
+
+    /// Waits for it to be gained or lost, here or by another replica.
+    pub async fn moved(&mut self) {
+        let mut elsewhere = self.elsewhere.clone();
+        elsewhere.mark_unchanged();
+        tokio::select! {
+            () = self.changed() => {}
+            Ok(()) = elsewhere.changed() => {}
+        }
     }
 
     /// Waits for it to be gained or lost.
@@ -114,6 +133,7 @@ struct Elector {
     /// The Lease as this replica has written it last, while it holds it.
     lease: Option<Lease>,
     until: watch::Sender<Option<Instant>>,
+    elsewhere: watch::Sender<bool>,
     activity: Arc<Activity>,
     /// What went wrong last.
     said: String,
@@ -155,6 +175,7 @@ impl Elector {
             }
             Ok(Ok(false)) => {
                 self.lost("another replica holds the Lease");
+                self.elsewhere.send_if_modified(|held| !std::mem::replace(held, true));
             }
             Ok(Err(error)) => {
                 self.lease = None;
@@ -187,6 +208,7 @@ impl Elector {
     }
 
     fn gained(&self, until: Instant) {
+        self.elsewhere.send_if_modified(|held| std::mem::replace(held, false));
         if self.until.send_replace(Some(until)).is_none() {
             let Election { namespace, lease, identity, .. } = &self.election;
             tracing::info!(namespace, lease, identity, "leading: this replica writes status and Events");

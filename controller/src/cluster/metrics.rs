@@ -100,7 +100,8 @@ impl Metrics {
         all.register("translation_seconds", "Time that translations took", self.translations.clone());
         all.register(
             "live_seconds",
-            "Time from the first change of a configuration until every worker of Envoy served it",
+            "Time from the first change of a configuration until every worker of Envoy served it, or the objects of the \
+             gateway were written",
             self.latency.clone(),
         );
         all.register(
@@ -110,14 +111,18 @@ impl Metrics {
         );
         all.register("diagnostics", "What is to be said of the objects at present", self.diagnostics.clone());
         all.register("objects", "What is served at present", self.objects.clone());
-        all.register("ready", "1 while every worker of Envoy serves a configuration", self.ready.clone());
+        all.register("ready", "1 while /readyz says so", self.ready.clone());
         all.register("envoy_connected", "Envoys that are connected", self.connected.clone());
         all.register(
             "last_accepted_timestamp_seconds",
-            "When Envoy accepted a configuration last",
+            "When Envoy, or the API server, accepted a configuration last",
             self.accepted_at.clone(),
         );
-        all.register("last_accepted", "1 where Envoy accepted the last configuration", self.accepted.clone());
+        all.register(
+            "last_accepted",
+            "1 where Envoy, or the API server, accepted the last configuration",
+            self.accepted.clone(),
+        );
         all
     }
 

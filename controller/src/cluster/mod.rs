@@ -1,8 +1,9 @@
-//! The controller in a cluster: objects of a Kubernetes API server, served by the Envoy of the same pod.
+//! The controller in a cluster: objects of a Kubernetes API server, served by the Envoy of the same pod or by the
+//! gateway of a mesh.
 //!
 //! ```text
-//! API server ── follow, watches ──▶ store ── translate ──▶ controller ── feed (xDS) ──▶ Envoy
-//!                                                             │
+//! API server ── follow, watches ──▶ store ── translate ──▶ controller ── sink ──▶ feed (xDS) ──▶ Envoy
+//!                                                             │             └───▶ mesh ──▶ API server
 //!                                     served: a channel for status, Events and the like
 //! ```
 //!
@@ -11,6 +12,7 @@
 //! * `controller` is the loop: when to translate, and what becomes of it. It sends a [`Served`] value on a
 //!   [`tokio::sync::watch`] channel after each translation and each answer of Envoy: what writes to the API
 //!   server follows that channel and never reaches into the loop.
+//! * `sink` is where translations go: `feed`, or `mesh`, which writes objects of Istio.
 //! * `leader` says which replica may write to the API server; `status` and `events` write, `addresses` finds what to
 //!   publish; `webhook` answers reviews by `admission`, with a certificate of `webhook_certificate`.
 //! * `edge` is the directory that is shared with Envoy; `readiness`, `operations` and `shutdown` are what
@@ -31,6 +33,7 @@ pub mod edge;
 mod events;
 mod follow;
 mod leader;
+mod mesh;
 mod metrics;
 mod operations;
 mod pause;
@@ -38,6 +41,7 @@ mod raw;
 mod readiness;
 mod served;
 mod shutdown;
+mod sink;
 mod status;
 mod store;
 mod watches;
@@ -60,6 +64,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 pub use client::{ClientError, client};
+pub use mesh::MeshSettings;
 pub use metrics::Metrics;
 pub use raw::{AnnotationsPrefix, Identity};
 pub use served::{Receiver, Served};
@@ -67,7 +72,7 @@ pub use shutdown::Patience;
 pub use watches::Scope;
 use webhook_certificate::Origin;
 
-use crate::envoy::{Bind, Listeners, ResourceBuilder};
+use crate::envoy::{Admin, Bind, Listeners, ResourceBuilder};
 use crate::feed::Feed;
 use crate::ready::Workers;
 use crate::supervisor::{self, Binary, Level, LogLine, Supervisor};
@@ -76,9 +81,11 @@ use addresses::OwnPod;
 use controller::Controller;
 use edge::RunDirectory;
 use events::Events;
-use leader::Election;
+use leader::{Election, Leadership};
+use mesh::Mesh;
 use operations::Operations;
-use readiness::{Readiness, Standing};
+use readiness::{Accepted, Readiness, Standing};
+use sink::Sink;
 use status::Status;
 use store::Store;
 use webhook::Webhook;
@@ -98,14 +105,30 @@ pub struct Settings {
     pub status: StatusSettings,
     /// The admission webhook, where there is to be one.
     pub webhook: Option<WebhookSettings>,
+    /// Probes and metrics.
+    pub healthz: SocketAddr,
+    /// Who serves.
+    pub server: Server,
+}
+
+/// Who serves.
+#[derive(Debug, Clone)]
+pub enum Server {
+    /// The Envoy of this pod.
+    Envoy(Box<EnvoySettings>),
+    /// The gateway of a mesh.
+    Mesh(Box<MeshSettings>),
+}
+
+/// The Envoy of this pod.
+#[derive(Debug, Clone)]
+pub struct EnvoySettings {
     /// Plain HTTP.
     pub http: Option<Bind>,
     /// TLS.
     pub https: Option<Bind>,
     /// Where requests are logged.
     pub access_log: Option<PathBuf>,
-    /// Probes and metrics.
-    pub healthz: SocketAddr,
     /// The directory that is shared with Envoy.
     pub run_dir: PathBuf,
     /// The Envoy to run; none: another container does.
@@ -164,7 +187,7 @@ pub struct Envoy {
 /// # Errors
 ///
 /// What keeps it from starting: once it runs, it goes on.
-pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Result<()> {
+pub async fn run(settings: Settings, end: mpsc::Receiver<()>) -> anyhow::Result<()> {
     let client = client(settings.kubeconfig.as_deref(), settings.apiserver_host.as_deref()).await?;
     let own = OwnPod::find(&client);
     let labels = Labels {
@@ -173,42 +196,85 @@ pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Res
         class: settings.options.controller_classes.first().cloned().unwrap_or_default(),
     };
     let metrics = Arc::new(Metrics::new(&labels));
-    let directory = RunDirectory::open(&settings.run_dir)?;
+    match settings.server.clone() {
+        Server::Envoy(envoy) => with_envoy(&settings, &envoy, client, own, metrics, end).await,
+        Server::Mesh(mesh) => with_mesh(&settings, &mesh, client, own, metrics, end).await,
+    }
+}
+
+/// What both ways to serve have in common, once it has begun.
+struct Site {
+    standing: watch::Sender<Standing>,
+    ending: watch::Sender<bool>,
+    accepted: watch::Sender<Result<Accepted, String>>,
+    follow_accepted: watch::Receiver<Result<Accepted, String>>,
+}
+
+impl Site {
+    /// Answers probes.
+    async fn new(healthz: SocketAddr, admin: Option<Admin>, metrics: &Arc<Metrics>) -> anyhow::Result<Site> {
+        let (standing, standings) = watch::channel(Standing::NotReady("starting".to_owned()));
+        let (ending, ends) = watch::channel(false);
+        let socket = operations::bind(healthz)
+            .await
+            .with_context(|| format!("cannot listen on {healthz} for probes and metrics"))?;
+        let operations =
+            Operations { standing: standings, ending: ends, metrics: Arc::clone(metrics), admin };
+        operations.serve(socket);
+        let (accepted, follow_accepted) = watch::channel(Err("starting".to_owned()));
+        Ok(Site { standing, ending, accepted, follow_accepted })
+    }
+}
+
+/// Follows the objects and hands their translations on. `served` is followed by those who write.
+fn start_loop(
+    settings: &Settings,
+    client: &kube::Client,
+    sink: Sink,
+    accepted: watch::Sender<Result<Accepted, String>>,
+    served: watch::Sender<Served>,
+    metrics: Arc<Metrics>,
+) -> JoinHandle<()> {
+    let (wanted, follow_wanted) = watch::channel(Arc::default());
+    let by_selector = settings.scope.namespace_selector.is_some();
+    let store = Store::new(settings.options.clone(), settings.scope.prefix.clone(), by_selector);
+    let watches = watches::start(client, &settings.scope, &follow_wanted, &metrics);
+    let controller = Controller { store, watches, wanted, sink, accepted, served, metrics };
+    // A task of its own: a translation takes its thread for a while.
+    tokio::spawn(controller.run())
+}
+
+async fn with_envoy(
+    settings: &Settings,
+    own_envoy: &EnvoySettings,
+    client: kube::Client,
+    own: OwnPod,
+    metrics: Arc<Metrics>,
+    mut end: mpsc::Receiver<()>,
+) -> anyhow::Result<()> {
+    let EnvoySettings { http, https, access_log, run_dir, envoy, patience } = own_envoy;
+    let directory = RunDirectory::open(run_dir)?;
     // Held until the process ends.
     let _lock: File = directory.lock()?;
     directory.clear_socket()?;
     directory.write()?;
-
-    let (standing, standings) = watch::channel(Standing::NotReady("starting".to_owned()));
-    let (ending, ends) = watch::channel(false);
-    let socket = operations::bind(settings.healthz)
-        .await
-        .with_context(|| format!("cannot listen on {} for probes and metrics", settings.healthz))?;
-    let operations = Operations {
-        standing: standings,
-        ending: ends,
-        metrics: Arc::clone(&metrics),
-        admin: directory.admin(),
-    };
-    operations.serve(socket);
-
+    let site = Site::new(settings.healthz, Some(directory.admin()), &metrics).await?;
     let listeners = Listeners {
-        http: settings.http,
-        https: settings.https,
-        access_log: settings.access_log.clone(),
+        http: *http,
+        https: *https,
+        access_log: access_log.clone(),
         probe: Some(directory.probe()),
     };
-    let certificate = settings.https.map(|_| directory.certificate()).transpose()?;
+    let certificate = https.map(|_| directory.certificate()).transpose()?;
     let builder = ResourceBuilder::new(&listeners, certificate.as_ref(), directory.module());
     // Asked of Envoy once it is there.
     let workers = Workers::new(directory.probe(), NonZeroU32::MIN);
     let (feed, events) = Feed::start(&directory.xds(), builder)?;
-    let child = match &settings.envoy {
+    let child = match envoy {
         Some(envoy) => Some(start_envoy(envoy, &directory).await?),
         None => None,
     };
-
-    let (accepted, follow_accepted) = watch::channel(Err("starting".to_owned()));
+    let Site { standing, ending, accepted, follow_accepted } = site;
     let readiness = Readiness {
         admin: directory.admin(),
         workers,
@@ -218,27 +284,24 @@ pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Res
     };
     tokio::spawn(readiness.run());
 
-    let (wanted, follow_wanted) = watch::channel(Arc::default());
     let (served, follow_served) = watch::channel(Served::default());
-    let by_selector = settings.scope.namespace_selector.is_some();
-    let store = Store::new(settings.options.clone(), settings.scope.prefix.clone(), by_selector);
     if let Some(webhook) = &settings.webhook {
         serve_webhook(&client, webhook, &own, &settings.scope, &follow_served, &metrics.activity).await?;
     }
-    let writers = writers(&client, &settings.status, own, &follow_served, &metrics.activity);
-    let watches = watches::start(&client, &settings.scope, &follow_wanted, &metrics);
-    let controller = Controller { store, watches, wanted, feed, events, accepted, served, metrics };
-    // A task of its own: a translation takes its thread for a while.
-    let controller = tokio::spawn(controller.run());
+    let (leadership, candidate) = stand(&client, &settings.status, &own, &metrics);
+    let writers =
+        writers(&client, &settings.status, own, &follow_served, leadership, candidate, &metrics.activity);
+    let sink = Sink::Envoy { feed, events, metrics: Arc::clone(&metrics) };
+    let controller = start_loop(settings, &client, sink, accepted, served, metrics);
 
     end.recv().await;
-    tracing::info!(grace_seconds = settings.patience.grace.as_secs(), "ending");
+    tracing::info!(grace_seconds = patience.grace.as_secs(), "ending");
     ending.send_replace(true);
     tokio::select! {
         () = async {
-            tokio::time::sleep(settings.patience.grace).await;
+            tokio::time::sleep(patience.grace).await;
             let admin = directory.admin();
-            tokio::join!(shutdown::drain(&admin, settings.patience.drain), writers.finish());
+            tokio::join!(shutdown::drain(&admin, patience.drain), writers.finish());
         } => {}
         Some(()) = end.recv() => tracing::warn!("a second signal: ending at once"),
     }
@@ -249,6 +312,65 @@ pub async fn run(settings: Settings, mut end: mpsc::Receiver<()>) -> anyhow::Res
     }
     directory.clear_socket()?;
     Ok(())
+}
+
+async fn with_mesh(
+    settings: &Settings,
+    mesh: &MeshSettings,
+    client: kube::Client,
+    own: OwnPod,
+    metrics: Arc<Metrics>,
+    mut end: mpsc::Receiver<()>,
+) -> anyhow::Result<()> {
+    let Site { standing, ending, accepted, follow_accepted } =
+        Site::new(settings.healthz, None, &metrics).await?;
+    let (served, follow_served) = watch::channel(Served::default());
+    if let Some(webhook) = &settings.webhook {
+        serve_webhook(&client, webhook, &own, &settings.scope, &follow_served, &metrics.activity).await?;
+    }
+    let (leadership, candidate) = stand(&client, &settings.status, &own, &metrics);
+    let sink = Mesh::start(
+        mesh,
+        mesh::Site {
+            client: &client,
+            owner: format!("{}/{}", own.namespace, settings.status.election_id),
+            leadership: leadership.clone(),
+            accepted: follow_accepted,
+            standing,
+            metrics: Arc::clone(&metrics),
+        },
+    );
+    let writers =
+        writers(&client, &settings.status, own, &follow_served, leadership, candidate, &metrics.activity);
+    let controller = start_loop(settings, &client, Sink::Mesh(sink), accepted, served, metrics);
+
+    end.recv().await;
+    tracing::info!("ending: the gateway goes on serving what is written");
+    ending.send_replace(true);
+    // Nothing is written any more before the Lease is handed back.
+    controller.abort();
+    let _ = controller.await;
+    tokio::select! {
+        () = writers.finish() => {}
+        Some(()) = end.recv() => tracing::warn!("a second signal: ending at once"),
+    }
+    Ok(())
+}
+
+/// Takes part in the election of the replica that writes.
+fn stand(
+    client: &kube::Client,
+    settings: &StatusSettings,
+    own: &OwnPod,
+    metrics: &Arc<Metrics>,
+) -> (Leadership, leader::Candidate) {
+    let election = Election {
+        namespace: own.namespace.clone(),
+        lease: settings.election_id.clone(),
+        identity: own.identity(),
+        ttl: settings.election_ttl,
+    };
+    leader::stand(client, election, Arc::clone(&metrics.activity))
 }
 
 async fn serve_webhook(
@@ -288,16 +410,11 @@ fn writers(
     settings: &StatusSettings,
     own: OwnPod,
     served: &Receiver,
+    leadership: Leadership,
+    candidate: leader::Candidate,
     activity: &Arc<Activity>,
 ) -> Writers {
     let identity = own.identity();
-    let election = Election {
-        namespace: own.namespace.clone(),
-        lease: settings.election_id.clone(),
-        identity: identity.clone(),
-        ttl: settings.election_ttl,
-    };
-    let (leadership, candidate) = leader::stand(client, election, Arc::clone(activity));
     let status = settings.update.then(|| {
         let status = Status {
             client: client.clone(),

@@ -25,8 +25,8 @@ pub struct Operations {
     pub ending: watch::Receiver<bool>,
     /// The controller's own metrics.
     pub metrics: Arc<Metrics>,
-    /// Where Envoy's are.
-    pub admin: Admin,
+    /// Where Envoy's are; none: in the gateway of a mesh.
+    pub admin: Option<Admin>,
 }
 
 impl Operations {
@@ -69,9 +69,11 @@ async fn readyz(State(operations): State<Operations>) -> Response {
 /// The controller's metrics, and those of Envoy behind them.
 async fn metrics(State(operations): State<Operations>) -> Response {
     let mut text = operations.metrics.text();
-    match admin::get(&operations.admin, "/stats/prometheus").await {
-        Ok(envoy) => text.push_str(&String::from_utf8_lossy(&envoy)),
-        Err(error) => tracing::debug!(%error, "Envoy's metrics are missing"),
+    if let Some(admin) = &operations.admin {
+        match admin::get(admin, "/stats/prometheus").await {
+            Ok(envoy) => text.push_str(&String::from_utf8_lossy(&envoy)),
+            Err(error) => tracing::debug!(%error, "Envoy's metrics are missing"),
+        }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }

@@ -31,7 +31,8 @@ impl Pause {
         self.next = FIRST;
     }
 
-    fn take(&mut self) -> Duration {
+    /// The next pause, for those who wait by themselves.
+    pub fn take(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(LONGEST);
         pause

@@ -93,6 +93,11 @@ pub fn name_of(metadata: &ObjectMeta) -> ObjectName {
 }
 
 impl Raw {
+    /// What names it, and all of it.
+    pub fn into_parts(self) -> (ObjectMeta, Value) {
+        (self.metadata, self.value)
+    }
+
     /// What the object comes to. `kind` is what was asked for: in a list, items do not say it themselves.
     pub fn decode(self, kind: &ApiResource, prefix: &AnnotationsPrefix) -> (ObjectName, Identity, Loaded) {
         let Raw { metadata, mut value } = self;

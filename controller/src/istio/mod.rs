@@ -23,6 +23,15 @@ use crate::envoy::ToJsonError;
 
 pub use plugin::{Api, FailStrategy, Module, Phase, PullPolicy};
 
+/// The label that says who writes an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// Who that is.
+pub const MANAGER: &str = "ingress-wasm";
+
+/// The label that tells the objects of one set from those of others: [`Settings::name`].
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+
 /// What is said of the gateway on the command line.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -135,10 +144,7 @@ impl Settings {
     /// An object of ours with this `spec`; `suffix` goes behind the name.
     fn object(&self, api_version: &str, kind: &str, suffix: &str, spec: Value) -> Value {
         let name = if suffix.is_empty() { self.name.clone() } else { format!("{}-{suffix}", self.name) };
-        let mut labels = BTreeMap::from([
-            ("app.kubernetes.io/managed-by", "ingress-wasm"),
-            ("app.kubernetes.io/instance", &self.name),
-        ]);
+        let mut labels = BTreeMap::from([(MANAGED_BY, MANAGER), (INSTANCE, self.name.as_str())]);
         labels.extend(self.revision.as_deref().map(|revision| ("istio.io/rev", revision)));
         json!({
             "apiVersion": api_version,

@@ -145,7 +145,7 @@ fn default_certificate() -> Result<Value, String> {
 }
 
 /// Addresses that nobody else has: of the loopback network one for each process and start.
-fn free_addresses() -> istiod::Addresses {
+pub fn free_addresses() -> istiod::Addresses {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [_, _, high, low] = std::process::id().to_be_bytes();
     let ip = IpAddr::V4(Ipv4Addr::new(127, NEXT.fetch_add(1, Ordering::Relaxed).max(1), high, low.max(1)));

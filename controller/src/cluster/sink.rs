@@ -1,0 +1,197 @@
+//! Where translations go: to an Envoy by xDS, or to the gateway of a mesh as objects of Istio.
+//!
+//! Deliberately knows nothing of when something is translated.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ingress_wasm_translate::diagnostic::Diagnostic;
+use ingress_wasm_translate::objects::ObjectRef;
+use ingress_wasm_translate::output::Translation;
+use tokio::sync::mpsc;
+
+use super::culprits::culprits;
+use super::mesh::{self, Complaint, Mesh};
+use super::metrics::Metrics;
+use super::served::View;
+use crate::feed::Feed;
+use crate::xds::{Outcome, Rejection, XdsEvent};
+
+/// Where translations go.
+pub enum Sink {
+    /// To an Envoy.
+    Envoy {
+        /// By this server.
+        feed: Feed,
+        /// What it tells.
+        events: mpsc::UnboundedReceiver<XdsEvent>,
+        /// Told what happens.
+        metrics: Arc<Metrics>,
+    },
+    /// To the API server.
+    Mesh(Mesh),
+}
+
+/// What becomes of a translation.
+#[derive(Debug)]
+pub enum Verdict {
+    /// It is served.
+    Live,
+    /// It is not, and never will be.
+    Refused(Refusal),
+    /// Another has taken its place.
+    Superseded,
+}
+
+/// Who refuses what.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Envoy.
+    Envoy(Vec<Rejection>),
+    /// The API server.
+    Api(Arc<Vec<Complaint>>),
+}
+
+/// A translation on its way.
+pub struct Published {
+    /// What becomes of it; none: it is served already.
+    pub verdict: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>>,
+    /// What there is to say besides.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Sink {
+    /// The least time between the beginnings of two translations.
+    pub fn interval(&self) -> Duration {
+        match self {
+            Sink::Envoy { .. } => Duration::from_millis(100),
+            // Each write is sent to all gateways of the mesh.
+            Sink::Mesh(_) => Duration::from_secs(1),
+        }
+    }
+
+    /// How long a configuration may be without an answer before a later one takes its place.
+    pub fn patience(&self) -> Duration {
+        match self {
+            Sink::Envoy { .. } => Duration::from_secs(5),
+            // A replica that does not lead has none.
+            Sink::Mesh(_) => Duration::from_secs(1),
+        }
+    }
+
+    /// There are workers of which it is known what they serve.
+    pub fn has_workers(&self) -> bool {
+        matches!(self, Sink::Envoy { .. })
+    }
+
+    /// What to say when a configuration is accepted.
+    pub fn accepted(&self) -> &'static str {
+        match self {
+            Sink::Envoy { .. } => "accepted by Envoy",
+            Sink::Mesh(_) => "the objects of the gateway are written",
+        }
+    }
+
+    /// Waits for something to be refused while it is on its way, or no longer to be. Logs what else there is to tell.
+    pub async fn refusal(&mut self) -> Refusal {
+        match self {
+            Sink::Envoy { events, metrics, .. } => {
+                while let Some(event) = events.recv().await {
+                    log(&event, metrics);
+                }
+                std::future::pending().await
+            }
+            Sink::Mesh(mesh) => Refusal::Api(mesh.complaint().await),
+        }
+    }
+
+    /// Sends a translation on its way, in place of any that is not live yet. `before` is what is served.
+    ///
+    /// # Errors
+    ///
+    /// What there is to say where it cannot be: what is served stays.
+    pub fn publish(
+        &mut self,
+        translation: &Translation,
+        before: Option<&Translation>,
+        view: Option<&View>,
+    ) -> Result<Published, Option<Diagnostic>> {
+        match self {
+            Sink::Envoy { feed, .. } => {
+                if before.is_some_and(|before| translation.serves_like(before)) {
+                    return Ok(Published { verdict: None, diagnostics: Vec::new() });
+                }
+                let generation = feed.publish(translation).map_err(|error| {
+                    // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
+                    tracing::error!(%error, "no configuration can be made of the translation: what is served stays");
+                    None
+                })?;
+                let publisher = feed.publisher().clone();
+                let verdict = async move {
+                    match publisher.outcome(generation).await {
+                        Outcome::Live => Verdict::Live,
+                        Outcome::Rejected(rejections) => Verdict::Refused(Refusal::Envoy(rejections)),
+                        Outcome::Superseded | Outcome::Ended => Verdict::Superseded,
+                    }
+                };
+                Ok(Published { verdict: Some(Box::pin(verdict)), diagnostics: Vec::new() })
+            }
+            Sink::Mesh(mesh) => {
+                let snapshot = view.map(|view| Arc::clone(&view.snapshot)).unwrap_or_default();
+                let (diagnostics, number) = mesh.publish(translation, &snapshot).map_err(|error| {
+                    let consequence = format!("{error}; what was written before goes on serving");
+                    Some(Diagnostic::error("istio-not-written", consequence))
+                })?;
+                let verdict = number.map(|number| -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
+                    let written = mesh.written(number);
+                    Box::pin(async move {
+                        written.await;
+                        Verdict::Live
+                    })
+                });
+                Ok(Published { verdict, diagnostics })
+            }
+        }
+    }
+}
+
+/// What to say of a refusal. `changed` are the objects that have changed since all was well.
+pub fn diagnostics(
+    refusal: &Refusal,
+    translation: Option<&Translation>,
+    changed: &BTreeSet<ObjectRef>,
+) -> Vec<Diagnostic> {
+    match (refusal, translation) {
+        (Refusal::Envoy(rejections), Some(translation)) => {
+            rejections.iter().flat_map(|rejection| culprits(rejection, translation, changed)).collect()
+        }
+        (Refusal::Envoy(_), None) => Vec::new(),
+        (Refusal::Api(complaints), _) => mesh::diagnostics(complaints, changed),
+    }
+}
+
+fn log(event: &XdsEvent, metrics: &Metrics) {
+    match event {
+        XdsEvent::Connected { node } => {
+            metrics.connected.inc();
+            tracing::info!(node, "Envoy is connected");
+        }
+        XdsEvent::Disconnected { node } => {
+            metrics.connected.dec();
+            tracing::warn!(node, "Envoy is disconnected");
+        }
+        XdsEvent::Rejected { rejection, .. } => tracing::error!(
+            kind = %rejection.kind,
+            names = rejection.names.join(", "),
+            message = rejection.message,
+            "refused by Envoy: the last good configuration goes on serving"
+        ),
+        XdsEvent::Slow(generation) => {
+            tracing::warn!(%generation, "Envoy takes long to acknowledge a configuration");
+        }
+        XdsEvent::Live(_) => {}
+    }
+}
