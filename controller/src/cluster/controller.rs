@@ -228,7 +228,7 @@ impl Site {
             Ok(made) => made,
             Err(error) => {
                 self.controller.metrics.outcome("invalid");
-                self.diagnostics.extend(error);
+                self.diagnostics.extend(error.map(|error| *error));
                 self.say();
                 self.tell();
                 return;

@@ -291,7 +291,7 @@ async fn with_envoy(
     let (leadership, candidate) = stand(&client, &settings.status, &own, &metrics);
     let writers =
         writers(&client, &settings.status, own, &follow_served, leadership, candidate, &metrics.activity);
-    let sink = Sink::Envoy { feed, events, metrics: Arc::clone(&metrics) };
+    let sink = Sink::Envoy { feed: Box::new(feed), events, metrics: Arc::clone(&metrics) };
     let controller = start_loop(settings, &client, sink, accepted, served, metrics);
 
     end.recv().await;
@@ -342,7 +342,7 @@ async fn with_mesh(
     );
     let writers =
         writers(&client, &settings.status, own, &follow_served, leadership, candidate, &metrics.activity);
-    let controller = start_loop(settings, &client, Sink::Mesh(sink), accepted, served, metrics);
+    let controller = start_loop(settings, &client, Sink::Mesh(Box::new(sink)), accepted, served, metrics);
 
     end.recv().await;
     tracing::info!("ending: the gateway goes on serving what is written");

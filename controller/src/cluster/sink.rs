@@ -25,14 +25,14 @@ pub enum Sink {
     /// To an Envoy.
     Envoy {
         /// By this server.
-        feed: Feed,
+        feed: Box<Feed>,
         /// What it tells.
         events: mpsc::UnboundedReceiver<XdsEvent>,
         /// Told what happens.
         metrics: Arc<Metrics>,
     },
     /// To the API server.
-    Mesh(Mesh),
+    Mesh(Box<Mesh>),
 }
 
 /// What becomes of a translation.
@@ -118,7 +118,7 @@ impl Sink {
         translation: &Translation,
         before: Option<&Translation>,
         view: Option<&View>,
-    ) -> Result<Published, Option<Diagnostic>> {
+    ) -> Result<Published, Option<Box<Diagnostic>>> {
         match self {
             Sink::Envoy { feed, .. } => {
                 if before.is_some_and(|before| translation.serves_like(before)) {
@@ -143,7 +143,7 @@ impl Sink {
                 let snapshot = view.map(|view| Arc::clone(&view.snapshot)).unwrap_or_default();
                 let (diagnostics, number) = mesh.publish(translation, &snapshot).map_err(|error| {
                     let consequence = format!("{error}; what was written before goes on serving");
-                    Some(Diagnostic::error("istio-not-written", consequence))
+                    Some(Box::new(Diagnostic::error("istio-not-written", consequence)))
                 })?;
                 let verdict = number.map(|number| -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
                     let written = mesh.written(number);
