@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::limits::{Key, Rate};
+use crate::policy::Seal;
 
 /// Private header that carries the chosen cluster to Envoy's `cluster_header` route.
 pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
@@ -14,6 +15,11 @@ pub const CLUSTER_HEADER: &str = "x-ingress-wasm-cluster";
 pub const PROFILE_HEADER: &str = "x-ingress-wasm-profile";
 /// Private header by whose value Envoy chooses an endpoint.
 pub const HASH_HEADER: &str = "x-ingress-wasm-hash";
+/// Private header that tells Envoy's filter for sessions the endpoint that a client is bound to, and in which it tells
+/// which other one has answered: address and port in Base64.
+pub const ENDPOINT_HEADER: &str = "x-ingress-wasm-endpoint";
+/// Behind the name of a route profile: the same with Envoy's filter for sessions.
+pub const SESSION_SUFFIX: &str = "+session";
 /// The property that tells the route the path and query of the copy that a mirror gets.
 pub const MIRROR_PROPERTY: &str = "ingress_wasm_mirror";
 /// Private header in which the listener tells `SCHEME PORT ADDRESS` of the connection (see [`Connection`]), and over TLS the server
@@ -24,8 +30,8 @@ pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
 pub const CERTIFICATE_HEADER: &str = "x-ingress-wasm-certificate";
 
 /// All headers that only listener, filter and routes may write.
-pub const PRIVATE_HEADERS: [&str; 5] =
-    [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CONNECTION_HEADER, CERTIFICATE_HEADER];
+pub const PRIVATE_HEADERS: [&str; 6] =
+    [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, ENDPOINT_HEADER, CONNECTION_HEADER, CERTIFICATE_HEADER];
 
 /// [`Reply::details`] of an answer in place of an error. Envoy has to leave it alone, although the request may
 /// have failed in a way for which Envoy has a page.
@@ -260,6 +266,8 @@ pub struct Forward<'a> {
     pub on_error: Option<Box<ErrorPlan>>,
     /// Replacements in headers of the answer, before `on_response`.
     pub answer_rewrite: Option<AnswerPlan>,
+    /// The cookie that says which endpoint has answered.
+    pub session: Option<SessionPlan>,
     /// Changes to the headers of the answer, in order.
     pub on_response: Vec<Edit<'static>>,
     /// As `on_response`, after it, where the answer has a status of nginx's `add_header`: [`takes_added_headers`].
@@ -268,6 +276,30 @@ pub struct Forward<'a> {
     pub mirror: Option<Cow<'a, [u8]>>,
     /// Where the requests are divided between a Service and a canary: which of the two this one goes to.
     pub split: Option<Split>,
+}
+
+/// The cookie that binds a client to the endpoint that has answered. [`crate::policy::session_cookie`] makes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionPlan {
+    /// What the address of the endpoint is sealed with.
+    pub seal: Seal,
+    /// The cookie up to the endpoint, and from there on.
+    pub around: (Vec<u8>, Vec<u8>),
+    /// When the cookie is set.
+    pub when: SessionChange,
+    /// The cookie that is set otherwise.
+    pub otherwise: Option<Vec<u8>>,
+}
+
+/// When the cookie of a session is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SessionChange {
+    /// Another endpoint has answered than that of the client's cookie.
+    Other,
+    /// Another one has, and not because the first one failed.
+    Gone,
+    /// Another one has, because the first one failed.
+    Failed,
 }
 
 /// Which of two Services a request goes to.

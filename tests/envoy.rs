@@ -24,6 +24,8 @@ mod evasion;
 mod grpc;
 #[path = "envoy/jwt.rs"]
 mod jwt;
+#[path = "envoy/names.rs"]
+mod names;
 #[path = "envoy/observability.rs"]
 mod observability;
 #[path = "envoy/parts.rs"]
@@ -52,11 +54,18 @@ fn main() -> ExitCode {
             "affinity_keeps_clients_when_an_endpoint_comes",
             balancing::affinity_keeps_clients_when_an_endpoint_comes,
         ),
+        (
+            "persistent_affinity_moves_nobody_who_need_not",
+            balancing::persistent_affinity_moves_nobody_who_need_not,
+        ),
+        ("cookie_changes_on_failure_where_it_should", balancing::cookie_changes_on_failure_where_it_should),
         ("canary_follows_its_endpoints", balancing::canary_follows_its_endpoints),
         (
             "hash_of_a_client_is_not_taken_and_not_passed_on",
             balancing::hash_of_a_client_is_not_taken_and_not_passed_on,
         ),
+        ("changed_cluster_with_a_name_loses_no_request", names::changed_cluster_with_a_name_loses_no_request),
+        ("silent_name_server_holds_up_no_start", names::silent_name_server_holds_up_no_start),
         ("mirror_gets_what_it_should", balancing::mirror_gets_what_it_should),
         ("websocket_upgrade_passes_and_echoes", traffic::websocket_upgrade_passes_and_echoes),
         ("declared_body_over_the_limit_is_refused", traffic::declared_body_over_the_limit_is_refused),

@@ -29,10 +29,11 @@ pub mod wire;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::record::Log;
@@ -61,7 +62,8 @@ struct Backend {
 pub struct EchoServer {
     address: SocketAddr,
     backend: Arc<Backend>,
-    accepting: JoinHandle<()>,
+    accepting: Mutex<JoinHandle<()>>,
+    runtime: Handle,
 }
 
 impl EchoServer {
@@ -72,14 +74,29 @@ impl EchoServer {
     ///
     /// When no port can be bound, or when called outside a tokio runtime.
     pub fn start(service: &str, endpoint: usize) -> io::Result<Self> {
-        let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
+        let runtime = Handle::try_current().map_err(io::Error::other)?;
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let listener = TcpListener::from_std(listener)?;
         let backend = Arc::new(Backend { service: service.to_owned(), endpoint, log: Log::default() });
-        let accepting = runtime.spawn(accept(listener, Arc::clone(&backend)));
-        Ok(Self { address, backend, accepting })
+        let accepting = Mutex::new(accept_on(&runtime, listener, &backend)?);
+        Ok(Self { address, backend, accepting, runtime })
+    }
+
+    /// Ends all connections, and takes no more until [`EchoServer::listen`]. The port is free some time after this.
+    pub fn refuse(&self) {
+        self.accepting.lock().unwrap_or_else(PoisonError::into_inner).abort();
+    }
+
+    /// Takes connections again after [`EchoServer::refuse`].
+    ///
+    /// # Errors
+    ///
+    /// When the port is not free, or not free yet.
+    pub fn listen(&self) -> io::Result<()> {
+        let listener = std::net::TcpListener::bind(self.address)?;
+        let accepting = accept_on(&self.runtime, listener, &self.backend)?;
+        *self.accepting.lock().unwrap_or_else(PoisonError::into_inner) = accepting;
+        Ok(())
     }
 
     /// Where it listens.
@@ -118,8 +135,18 @@ impl EchoServer {
 impl Drop for EchoServer {
     fn drop(&mut self) {
         // The connections belong to the accepting task and end with it.
-        self.accepting.abort();
+        self.refuse();
     }
+}
+
+fn accept_on(
+    runtime: &Handle,
+    listener: std::net::TcpListener,
+    backend: &Arc<Backend>,
+) -> io::Result<JoinHandle<()>> {
+    listener.set_nonblocking(true)?;
+    let _inside = runtime.enter();
+    Ok(runtime.spawn(accept(TcpListener::from_std(listener)?, Arc::clone(backend))))
 }
 
 async fn accept(listener: TcpListener, backend: Arc<Backend>) {

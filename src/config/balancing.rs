@@ -64,7 +64,7 @@ pub struct Canary {
 }
 
 /// A cookie that binds a client to an endpoint (`affinity`). Its value is a random text, whose hash goes to Envoy
-/// in the private header `x-ingress-wasm-hash`, and the key of the Service behind a `|`.
+/// in the private header `x-ingress-wasm-hash`, or an endpoint, and the key of the Service behind a `|`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -97,6 +97,16 @@ pub struct Affinity {
     /// `SameSite=None` is left out for browsers that take it for `Strict`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub conditional_same_site_none: bool,
+    /// A client stays with its endpoint for as long as that is there, whichever others come: the cookie holds the
+    /// endpoint instead of a random text. Needs `endpointSecret`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub persistent: bool,
+    /// The client's cookie changes to the endpoint that has answered where its own has failed. Needs `endpointSecret`.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub change_on_failure: bool,
+    /// What endpoints in cookies are encrypted with: any text, the same for all replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint_secret: Option<String>,
 }
 
 /// Requests with the same value go to the same endpoint (`upstream-hash-by`): the value's hash goes to Envoy in

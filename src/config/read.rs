@@ -347,6 +347,9 @@ read_struct!(Affinity {
     secure: "secure" or false,
     same_site: "sameSite" or None,
     conditional_same_site_none: "conditionalSameSiteNone" or false,
+    persistent: "persistent" or false,
+    change_on_failure: "changeOnFailure" or false,
+    endpoint_secret: "endpointSecret" or None,
 });
 
 read_struct!(Mirror { cluster: "cluster", target: "target" });

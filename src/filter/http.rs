@@ -12,11 +12,13 @@ use super::host::{self, HostError, Map};
 use super::limits::{self, Lease};
 use super::root::Shared;
 use crate::decision::{
-    AnswerPlan, CONNECTION_HEADER, CalloutAnswer, Connection, Decision, Edit, ErrorPlan, Forward,
-    GENERATION_HEADER, HeaderLine, MIRROR_PROPERTY, Reply, RequestView, Scheme, VM_HEADER, apply_edits,
-    status_of, takes_added_headers,
+    AnswerPlan, CONNECTION_HEADER, CalloutAnswer, Connection, Decision, ENDPOINT_HEADER, Edit, ErrorPlan,
+    Forward, GENERATION_HEADER, HeaderLine, MIRROR_PROPERTY, Reply, RequestView, Scheme, SessionPlan,
+    VM_HEADER, apply_edits, status_of, takes_added_headers,
 };
-use crate::policy::{ask_for_error_page, counted, decide, error_page, page, resume, rewrite_answer};
+use crate::policy::{
+    ask_for_error_page, counted, decide, error_page, page, resume, rewrite_answer, session_cookie,
+};
 
 /// The context of one request.
 pub struct Http {
@@ -26,6 +28,8 @@ pub struct Http {
     body_left: Option<u64>,
     /// What is replaced in the answer's headers.
     answer_rewrite: Option<AnswerPlan>,
+    /// The cookie that says which endpoint has answered.
+    session: Option<SessionPlan>,
     /// What the answer gets.
     on_response: Vec<Edit<'static>>,
     /// What it gets where it has one of certain statuses.
@@ -68,6 +72,7 @@ impl Http {
             shared,
             body_left: None,
             answer_rewrite: None,
+            session: None,
             on_response: Vec::new(),
             on_success: Vec::new(),
             on_error: None,
@@ -150,6 +155,7 @@ impl Http {
                     edits,
                     on_error,
                     answer_rewrite,
+                    session,
                     on_response,
                     on_success,
                     max_body_bytes,
@@ -166,6 +172,7 @@ impl Http {
                 host::clear_route_cache()?;
                 self.body_left = max_body_bytes;
                 self.answer_rewrite = answer_rewrite;
+                self.session = session;
                 self.on_response = on_response;
                 self.on_success = on_success;
                 self.on_error = on_error;
@@ -273,6 +280,11 @@ impl Http {
             if status_of(&headers).is_some_and(takes_added_headers) {
                 edits.append(&mut self.on_success);
             }
+            if let Some(session) = self.session.take() {
+                let endpoint = headers.iter().find(|(name, _)| *name == ENDPOINT_HEADER.as_bytes());
+                let cookie = session_cookie(&session, endpoint.map(|line| line.1), tried_another);
+                edits.extend(cookie.map(|cookie| Edit::Add("set-cookie".into(), cookie.into())));
+            }
             let rewritten = plan.map(|plan| rewrite_answer(&plan, &headers));
             if let Some(lines) = &rewritten {
                 headers = lines.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -306,6 +318,13 @@ impl Http {
         }
         Ok(true)
     }
+}
+
+/// Whether Envoy has tried more than one endpoint.
+fn tried_another() -> bool {
+    let attempts = host::property("upstream\0request_attempt_count");
+    let attempts = attempts.ok().and_then(|bytes| Some(i64::from_le_bytes(bytes.try_into().ok()?)));
+    attempts.is_some_and(|attempts| attempts > 1)
 }
 
 /// Leaves what the client sent for the access log: what a decision changes is not there any more when a line is

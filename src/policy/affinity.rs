@@ -1,7 +1,10 @@
 //! The cookie that binds a client to an endpoint, as ingress-nginx's `balancer/sticky.lua` reads and sets it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::Facts;
-use crate::decision::Scheme;
+use crate::decision::{Scheme, SessionChange, SessionPlan};
 use crate::router::{CompiledAffinity, CompiledCookie};
 
 /// Separates the parts of the cookie's value.
@@ -9,7 +12,7 @@ const DELIMITER: u8 = b'|';
 
 /// What the cookie of a client says.
 pub struct Session<'a> {
-    /// The text whose hash chooses the endpoint; any text is good.
+    /// The text whose hash chooses the endpoint, where it is not a sealed one; any text is good.
     pub key: &'a [u8],
     /// The key of the Service to which the client is bound.
     service: Option<&'a [u8]>,
@@ -36,6 +39,12 @@ pub fn session<'a>(affinity: &CompiledAffinity, facts: &Facts<'a>) -> Option<Ses
 
 /// A Set-Cookie with this key; none where the cookie is only read.
 pub fn set_cookie(affinity: &CompiledAffinity, key: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
+    let (before, after) = around_key(affinity, facts)?;
+    Some([&before, key, &after].concat())
+}
+
+/// What a Set-Cookie has before its key, and behind it; none where the cookie is only read.
+pub fn around_key(affinity: &CompiledAffinity, facts: &Facts<'_>) -> Option<(Vec<u8>, Vec<u8>)> {
     let CompiledCookie { expires, before_path, path, secure, same_site, same_site_for_some } =
         affinity.set.as_ref()?;
     let rule_path = || facts.selected.map_or("/", |selected| &selected.rule.path);
@@ -46,10 +55,7 @@ pub fn set_cookie(affinity: &CompiledAffinity, key: &[u8], facts: &Facts<'_>) ->
         let now = facts.request.now_ms.checked_div(1000).unwrap_or(0);
         cookie_time(now.saturating_add(seconds))
     });
-    let parts: [&[u8]; 12] = [
-        affinity.cookie.as_bytes(),
-        b"=",
-        key,
+    let after: [&[u8]; 9] = [
         &[DELIMITER],
         affinity.key.as_bytes(),
         if expires.is_some() { b"; Expires=" } else { b"" },
@@ -60,7 +66,24 @@ pub fn set_cookie(affinity: &CompiledAffinity, key: &[u8], facts: &Facts<'_>) ->
         if secure { b"; Secure; HttpOnly" } else { b"; HttpOnly" },
         if misread { b"" } else { same_site.as_bytes() },
     ];
-    Some(parts.concat())
+    Some(([affinity.cookie.as_bytes(), b"="].concat(), after.concat()))
+}
+
+/// The Set-Cookie of an answer. `endpoint` is the one that has answered, as Envoy tells it: where it is another than that
+/// of the client's cookie. `failed`: one before it has failed.
+pub fn session_cookie(
+    plan: &SessionPlan,
+    endpoint: Option<&[u8]>,
+    failed: impl FnOnce() -> bool,
+) -> Option<Vec<u8>> {
+    let endpoint = endpoint.filter(|_| match plan.when {
+        SessionChange::Other => true,
+        SessionChange::Gone => !failed(),
+        SessionChange::Failed => failed(),
+    });
+    let sealed = endpoint.and_then(|endpoint| plan.seal.close(&STANDARD.decode(endpoint).ok()?));
+    let (before, after) = &plan.around;
+    sealed.map(|key| [before, &*key, after].concat()).or_else(|| plan.otherwise.clone())
 }
 
 /// Browsers that take `SameSite=None` for `Strict` or drop the cookie (`util/same_site.lua`).

@@ -1,11 +1,12 @@
 //! Which Service gets a request, and by which hash Envoy chooses among its endpoints: what ingress-nginx does
 //! in `balancer.lua`.
 
-use super::affinity::{self, Session};
+use super::affinity;
 use super::{Facts, template};
-use crate::decision::{Split, SplitBy};
+use crate::decision::{SessionChange, SessionPlan, Split, SplitBy};
 use crate::router::{
-    CompiledAffinity, CompiledBalancing, CompiledCanary, CompiledHashBy, HeaderRule, Scratch,
+    CompiledAffinity, CompiledBalancing, CompiledCanary, CompiledHashBy, EndpointInCookie, HeaderRule,
+    Scratch,
 };
 
 /// Where a request goes.
@@ -16,8 +17,19 @@ pub struct Choice<'a> {
     pub hash: Option<[u8; 16]>,
     /// A Set-Cookie for the answer.
     pub cookie: Option<Vec<u8>>,
+    /// The endpoint to which the client is bound, with its port.
+    pub endpoint: Option<String>,
+    /// A Set-Cookie that depends on which endpoint answers.
+    pub session: Option<SessionPlan>,
     /// How the canary was decided upon.
     pub split: Option<Split>,
+}
+
+impl<'a> Choice<'a> {
+    /// Any endpoint of a cluster.
+    fn of(cluster: &'a str) -> Self {
+        Choice { cluster, hash: None, cookie: None, endpoint: None, session: None, split: None }
+    }
 }
 
 /// Chooses for a request whose rule names `cluster`.
@@ -27,7 +39,7 @@ pub fn choose<'a>(
     facts: &Facts<'a>,
     scratch: &mut Scratch,
 ) -> Choice<'a> {
-    let Some(balancing) = balancing else { return Choice { cluster, hash: None, cookie: None, split: None } };
+    let Some(balancing) = balancing else { return Choice::of(cluster) };
     let affinity = balancing.affinity.as_ref();
     let canary = balancing.canary.as_ref();
     let split = canary.map(|canary| split(canary, affinity, facts, scratch));
@@ -46,19 +58,9 @@ fn among<'a>(
     hash_by: Option<&'a CompiledHashBy>,
     facts: &Facts<'a>,
 ) -> Choice<'a> {
-    let mut choice = Choice { cluster, hash: None, cookie: None, split: None };
+    let mut choice = Choice::of(cluster);
     match (affinity, hash_by) {
-        (Some(affinity), _) => {
-            let hash = match affinity::session(affinity, facts) {
-                Some(Session { key, .. }) => fnv(key),
-                None => {
-                    let key = hexadecimal(mix(facts.request.random));
-                    choice.cookie = affinity::set_cookie(affinity, &key, facts);
-                    fnv(&key)
-                }
-            };
-            choice.hash = Some(hexadecimal(hash));
-        }
+        (Some(affinity), _) => bind(&mut choice, affinity, facts),
         (None, Some(CompiledHashBy { value, subsets })) => {
             let hash = fnv(&value.render(facts));
             let subset = usize::try_from(jump(hash, u32::try_from(subsets.len()).unwrap_or(0)));
@@ -70,6 +72,37 @@ fn among<'a>(
         (None, None) => {}
     }
     choice
+}
+
+/// Chooses the endpoint that a client is bound to: by the hash of the text in its cookie, or the one that stands there.
+fn bind(choice: &mut Choice<'_>, affinity: &CompiledAffinity, facts: &Facts<'_>) {
+    let session = affinity::session(affinity, facts);
+    let key = session.as_ref().map(|session| session.key);
+    if !affinity.endpoint.as_ref().is_some_and(|endpoint| endpoint.persistent) {
+        let hash = match key {
+            Some(key) => fnv(key),
+            None => {
+                let key = hexadecimal(mix(facts.request.random));
+                choice.cookie = affinity::set_cookie(affinity, &key, facts);
+                fnv(&key)
+            }
+        };
+        choice.hash = Some(hexadecimal(hash));
+    }
+    let Some(EndpointInCookie { seal, persistent, change_on_failure }) = &affinity.endpoint else { return };
+    choice.endpoint = key.and_then(|key| seal.open(key));
+    let when = match (persistent, change_on_failure) {
+        (true, false) if choice.endpoint.is_some() => SessionChange::Gone,
+        (true, _) => SessionChange::Other,
+        (false, _) => SessionChange::Failed,
+    };
+    let around = affinity::around_key(affinity, facts);
+    choice.session = around.map(|around| SessionPlan {
+        seal: seal.clone(),
+        around,
+        when,
+        otherwise: choice.cookie.take(),
+    });
 }
 
 /// Decides between a Service and its canary (`route_to_alternative_balancer`).

@@ -3,10 +3,14 @@
 #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
 use wasm_bindgen_test::wasm_bindgen_test as test;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::decision::{CLUSTER_HEADER, Connection, HeaderLine, Scheme, SplitBy, apply_edits};
+use crate::decision::{
+    CLUSTER_HEADER, Connection, HeaderLine, PROFILE_HEADER, Scheme, SessionPlan, SplitBy, apply_edits,
+};
 use crate::router::compile;
 
 fn table(balancing: &Value) -> RoutingTable {
@@ -28,6 +32,10 @@ struct Decided {
     by: Option<SplitBy>,
     hash: Option<String>,
     cookies: Vec<String>,
+    /// The endpoint that Envoy is told, as text.
+    endpoint: Option<String>,
+    profile: Option<String>,
+    session: Option<SessionPlan>,
 }
 
 fn decided(table: &RoutingTable, scheme: Scheme, lines: &[(&str, &str)], random: u128) -> Decided {
@@ -52,6 +60,10 @@ fn decided(table: &RoutingTable, scheme: Scheme, lines: &[(&str, &str)], random:
         by: forward.split.map(|split| split.by),
         hash: value(HASH_HEADER),
         cookies: cookies.collect(),
+        endpoint: value(ENDPOINT_HEADER)
+            .map(|text| String::from_utf8(STANDARD.decode(text).unwrap()).unwrap()),
+        profile: value(PROFILE_HEADER),
+        session: forward.session,
     }
 }
 
@@ -157,6 +169,92 @@ fn the_cookie_that_is_set_leads_back() {
     assert_eq!((second.hash, second.cookies.len()), (first.hash.clone(), 0), "{cookie}");
     let other = decided(&table, Scheme::Http, &[], 8);
     assert!(other.cookies != first.cookies && other.hash != first.hash, "each client has a text of its own");
+}
+
+/// An affinity whose cookies may hold endpoints.
+fn with_endpoints(persistent: bool, change_on_failure: bool, sets_cookie: bool) -> RoutingTable {
+    table(
+        &json!({"affinity": {"cookie": "s", "key": "aaa", "setsCookie": sets_cookie, "persistent": persistent,
+        "changeOnFailure": change_on_failure, "endpointSecret": "secret"}}),
+    )
+}
+
+/// The cookie of an answer: `endpoint` is the one of which Envoy tells, as text.
+fn answered(decided: &Decided, endpoint: Option<&str>, failed: bool) -> Option<String> {
+    let told = endpoint.map(|endpoint| STANDARD.encode(endpoint).into_bytes());
+    let cookie = session_cookie(decided.session.as_ref()?, told.as_deref(), || failed)?;
+    Some(String::from_utf8(cookie).unwrap())
+}
+
+fn pair(cookie: &str) -> &str {
+    cookie.split(';').next().unwrap()
+}
+
+#[test]
+fn a_persistent_session_stays_until_its_endpoint_is_gone() {
+    let (one, other) = ("10.1.2.3:8080", "[2001:db8::7]:80");
+    for change_on_failure in [false, true] {
+        let table = with_endpoints(true, change_on_failure, true);
+        let first = decided(&table, Scheme::Http, &[], 7);
+        assert_eq!((&first.hash, &first.endpoint, &first.cookies), (&None, &None, &vec![]));
+        assert_eq!(first.profile.as_deref(), Some("+session"));
+        let cookie = answered(&first, Some(one), false).expect("a client without a cookie gets one");
+        assert!(cookie.ends_with("|aaa; Path=/shop; HttpOnly"), "{cookie}");
+        assert!(!cookie.contains("10.1.2.3") && !cookie.contains(&STANDARD.encode(one)), "{cookie}");
+        assert_eq!(
+            answered(&first, Some(one), true),
+            Some(cookie.clone()),
+            "nobody is bound to one that failed"
+        );
+        assert_eq!(answered(&first, None, false), None, "no endpoint, no cookie");
+
+        let bound = decided(&table, Scheme::Http, &[("cookie", pair(&cookie))], 8);
+        assert_eq!((bound.endpoint.as_deref(), bound.profile.as_deref()), (Some(one), Some("+session")));
+        assert_eq!(answered(&bound, None, false), None, "the same one has answered");
+        let gone = answered(&bound, Some(other), false).expect("the endpoint is gone");
+        let moved = decided(&table, Scheme::Http, &[("cookie", pair(&gone))], 9);
+        assert_eq!(moved.endpoint.as_deref(), Some(other));
+        assert_eq!(answered(&bound, Some(other), true).is_some(), change_on_failure);
+
+        for foreign in ["s=5a1b9b8b3f1d4c3f9d0f6a1b2c3d4e5f|aaa", "s=k|aaa", "s=|", "s=10.1.2.3:8080|aaa"] {
+            let decided = decided(&table, Scheme::Http, &[("cookie", foreign)], 7);
+            assert_eq!(decided.endpoint, None, "{foreign}");
+            assert!(answered(&decided, Some(one), false).is_some(), "{foreign}");
+        }
+    }
+}
+
+#[test]
+fn a_balanced_session_changes_on_failure() {
+    let table = with_endpoints(false, true, true);
+    let first = decided(&table, Scheme::Http, &[], 7);
+    assert_eq!((first.hash.is_some(), &first.endpoint, &first.cookies), (true, &None, &vec![]));
+    let usual = answered(&first, Some("10.0.0.1:80"), false).expect("a client without a cookie gets one");
+    let bound = decided(&table, Scheme::Http, &[("cookie", pair(&usual))], 8);
+    assert_eq!((&bound.hash, &bound.endpoint), (&first.hash, &None), "{usual}");
+    assert_eq!(answered(&bound, Some("10.0.0.1:80"), false), None);
+    for decided_before in [&first, &bound] {
+        let cookie = answered(decided_before, Some("10.0.0.2:80"), true).expect("the cookie changes");
+        let moved = decided(&table, Scheme::Http, &[("cookie", pair(&cookie))], 9);
+        assert_eq!(moved.endpoint.as_deref(), Some("10.0.0.2:80"));
+        assert!(moved.hash.is_some(), "where that is gone, a hash chooses");
+        assert_eq!(answered(&moved, None, false), None);
+    }
+}
+
+#[test]
+fn a_rule_that_sets_no_cookie_reads_the_endpoint() {
+    let cookie = answered(
+        &decided(&with_endpoints(true, false, true), Scheme::Http, &[], 7),
+        Some("10.0.0.1:80"),
+        false,
+    );
+    let table = with_endpoints(true, false, false);
+    let lines = [("cookie", pair(cookie.as_deref().unwrap()))];
+    let bound = decided(&table, Scheme::Http, &lines, 7);
+    assert_eq!((bound.endpoint.as_deref(), bound.session), (Some("10.0.0.1:80"), None));
+    let free = decided(&table, Scheme::Http, &[], 7);
+    assert_eq!((free.endpoint, free.session, free.profile), (None, None, None));
 }
 
 #[test]

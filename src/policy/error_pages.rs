@@ -57,6 +57,7 @@ pub fn instead_of<'a>(
         on_success: Vec::new(),
         on_error: None,
         answer_rewrite: None,
+        session: None,
         max_body_bytes: None,
         mirror: None,
         split: None,

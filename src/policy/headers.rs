@@ -4,10 +4,13 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use super::template::Scope;
 use super::{Facts, Template, client_certificate, script};
 use crate::config::HeaderEdit;
-use crate::decision::{CLUSTER_HEADER, Edit, PROFILE_HEADER, Scheme};
+use crate::decision::{CLUSTER_HEADER, ENDPOINT_HEADER, Edit, PROFILE_HEADER, SESSION_SUFFIX, Scheme};
 use crate::router::{CompiledPolicies, RoutingTable};
 
 /// Prefix of the headers between Envoy and the filter.
@@ -150,6 +153,16 @@ pub fn request_edits<'a>(
     edits.retain(|edit| !takes_host_away(edit));
     choose(cluster, policies.route_profile.as_deref().unwrap_or_default(), &mut edits);
     edits
+}
+
+/// Has Envoy choose this endpoint, or any, and tell which has answered.
+pub fn keep_endpoint(endpoint: Option<String>, profile: Option<&str>, edits: &mut Vec<Edit<'_>>) {
+    let profile = [profile.unwrap_or_default(), SESSION_SUFFIX].concat();
+    edits.push(Edit::Set(Cow::Borrowed(PROFILE_HEADER), Cow::Owned(profile.into_bytes())));
+    if let Some(endpoint) = endpoint {
+        let endpoint = STANDARD.encode(endpoint).into_bytes();
+        edits.push(Edit::Set(Cow::Borrowed(ENDPOINT_HEADER), Cow::Owned(endpoint)));
+    }
 }
 
 /// Chooses cluster and route of a request. An empty profile stands for the default route.

@@ -17,6 +17,7 @@ mod basic_auth;
 mod client;
 mod client_certificate;
 mod cors;
+mod endpoint;
 mod error_pages;
 mod external_auth;
 mod headers;
@@ -40,6 +41,7 @@ mod tests;
 use std::borrow::Cow;
 
 use admit::Refusal;
+pub use affinity::session_cookie;
 pub use answer::rewrite_answer;
 pub use api_key::{ApiKeyCheck, ApiKeys};
 use auth_cache::AnswerCache;
@@ -47,6 +49,7 @@ pub use basic_auth::challenge;
 pub use client::{Client, ClientAddress};
 use client_certificate::Verdict;
 pub use cors::Cors;
+pub use endpoint::Seal;
 pub use error_pages::{ask_for_error_page, error_page};
 pub use external_auth::{ExternalAuthCheck, may_be_taken};
 pub use headers::{HeaderTemplate, InvalidHeader};
@@ -60,8 +63,8 @@ pub use template::{Scope, Template, UnknownVariable};
 use balance::Choice;
 
 use crate::decision::{
-    Admission, CLUSTER_HEADER, CalloutAnswer, Decision, Edit, Forward, HASH_HEADER, Reply, RequestView,
-    Scheme,
+    Admission, CLUSTER_HEADER, CalloutAnswer, Decision, ENDPOINT_HEADER, Edit, Forward, HASH_HEADER, Reply,
+    RequestView, Scheme,
 };
 use crate::regex;
 use crate::router::path::{Target, parse_target};
@@ -376,10 +379,14 @@ fn decide_rule<'a>(
         CompiledAction::StandIn { cluster, .. } => (cluster, None, true),
         CompiledAction::Respond { status, .. } => return refuse(page(*status, "respond")),
     };
-    let Choice { cluster, hash, cookie, split } =
+    let Choice { cluster, hash, cookie, endpoint, session, split } =
         balance::choose(balancing, cluster, &facts, &mut state.scratch);
     let mut edits = headers::request_edits(table, policies, cluster, &facts);
     edits.extend(hash.map(|hash| Edit::Set(Cow::Borrowed(HASH_HEADER), Cow::Owned(hash.to_vec()))));
+    let keeps_endpoint = endpoint.is_some() || session.is_some();
+    if keeps_endpoint {
+        headers::keep_endpoint(endpoint, policies.route_profile.as_deref(), &mut edits);
+    }
     if let Some(suffix) = &policies.tls_cluster_suffix
         && request.connection.scheme == Scheme::Https
     {
@@ -404,7 +411,8 @@ fn decide_rule<'a>(
     let on_response = headers::response_edits(table, Some(policies), &facts);
     let on_response = on_response.into_iter().map(Edit::into_owned);
     let cookie = cookie.map(|cookie| Edit::Add(Cow::Borrowed("set-cookie"), Cow::Owned(cookie)));
-    let mut on_response: Vec<_> = on_response.chain(cookie).collect();
+    let told = keeps_endpoint.then_some(Edit::Remove(Cow::Borrowed(ENDPOINT_HEADER)));
+    let mut on_response: Vec<_> = on_response.chain(cookie).chain(told).collect();
     edits.extend(admission.request);
     let on_success = if admission.always {
         on_response.extend(admission.cookies);
@@ -420,6 +428,7 @@ fn decide_rule<'a>(
         on_response,
         on_success,
         answer_rewrite,
+        session,
         max_body_bytes: policies.max_body_bytes,
         mirror: policies.mirror.as_ref().map(|mirror| {
             api_key::without_key(policies.api_key.as_ref(), mirror.target.render_header(&facts))

@@ -3,7 +3,7 @@
 use super::compile::{inconsistent, text};
 use super::table::Fault;
 use crate::config::{Affinity, Balancing, Canary, ConfigError, HashBy};
-use crate::policy::Template;
+use crate::policy::{Seal, Template};
 use crate::regex::{Options, Regex};
 
 /// How the requests for a Service are divided.
@@ -62,6 +62,19 @@ pub struct CompiledAffinity {
     pub key: Box<str>,
     /// How the cookie is set; none: it is only read.
     pub set: Option<CompiledCookie>,
+    /// How endpoints stand in the cookie; none: they never do.
+    pub endpoint: Option<EndpointInCookie>,
+}
+
+/// How endpoints stand in the cookie.
+#[derive(Debug)]
+pub struct EndpointInCookie {
+    /// What they are sealed with.
+    pub seal: Seal,
+    /// Every cookie holds one; otherwise only one that is set after a failure.
+    pub persistent: bool,
+    /// The cookie changes where its endpoint has failed.
+    pub change_on_failure: bool,
 }
 
 /// The attributes of a cookie that is set.
@@ -183,6 +196,9 @@ fn compile_affinity(at: &str, affinity: Option<Affinity>) -> Result<Option<Compi
         secure,
         same_site,
         conditional_same_site_none,
+        persistent,
+        change_on_failure,
+        endpoint_secret,
     } = affinity;
     if !is_cookie_text(&cookie) {
         return Err(inconsistent(format!("{at}.affinity.cookie"), "this is not the name of a cookie"));
@@ -217,7 +233,18 @@ fn compile_affinity(at: &str, affinity: Option<Affinity>) -> Result<Option<Compi
         same_site,
         same_site_for_some,
     };
-    Ok(Some(CompiledAffinity { cookie: cookie.into(), key: key.into(), set: sets_cookie.then_some(set) }))
+    let endpoint = match endpoint_secret {
+        None if persistent || change_on_failure => {
+            let at = format!("{at}.affinity.endpointSecret");
+            return Err(inconsistent(at, "an endpoint cannot be put into a cookie without"));
+        }
+        Some(secret) if persistent || change_on_failure => {
+            Some(EndpointInCookie { seal: Seal::new(&secret), persistent, change_on_failure })
+        }
+        _ => None,
+    };
+    let set = sets_cookie.then_some(set);
+    Ok(Some(CompiledAffinity { cookie: cookie.into(), key: key.into(), set, endpoint }))
 }
 
 fn compile_hash_by(at: &str, hash_by: Option<HashBy>) -> Result<Option<CompiledHashBy>, ConfigError> {

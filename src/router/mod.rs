@@ -21,7 +21,8 @@ mod table;
 mod tests;
 
 pub use balancing::{
-    CompiledAffinity, CompiledBalancing, CompiledCanary, CompiledCookie, CompiledHashBy, HeaderRule,
+    CompiledAffinity, CompiledBalancing, CompiledCanary, CompiledCookie, CompiledHashBy, EndpointInCookie,
+    HeaderRule,
 };
 pub use compile::{check_pattern, compile, compile_document};
 pub use expressions::check as check_expression;

@@ -1,8 +1,11 @@
 //! How requests are divided, as far as no single case can say it: endpoints that come and go, and what copies
 //! have in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpStream;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ingress_wasm_echo::wire;
 use ingress_wasm_tests::client::WireRequest;
 use ingress_wasm_tests::site::Backend;
@@ -75,6 +78,93 @@ pub fn affinity_keeps_clients_when_an_endpoint_comes() -> Result<(), String> {
     }
     // A quarter moves to the new endpoint. Envoy's ring has a fixed size, so that a few move among the others.
     assert!(to_new > 0 && moved <= clients.len() / 2, "{moved} of {} clients have moved", clients.len());
+    Ok(())
+}
+
+pub fn persistent_affinity_moves_nobody_who_need_not() -> Result<(), String> {
+    let annotations = [("affinity", "cookie"), ("affinity-mode", "persistent")];
+    let served = serve(&[Backend::new("pool", 4)], &ingress("shop", "shop", &annotations))?;
+    change(&served, "shop.yaml", &slices("shop", &served, &[0, 1, 2]))?;
+    let mut clients = BTreeMap::new();
+    let mut endpoints = BTreeSet::new();
+    // As many clients as it takes for each endpoint to have one.
+    for _ in 0..60 {
+        let (endpoint, cookie) = endpoint(&served, None)?;
+        endpoints.insert(endpoint.clone());
+        clients.insert(cookie.ok_or("a client without a cookie gets one")?, endpoint);
+    }
+    assert_eq!((endpoints.len(), clients.len()), (3, 3), "one cookie for each endpoint: {clients:?}");
+    let address = served.site.servers("pool")[0].address().to_string();
+    for cookie in clients.keys() {
+        assert!(!cookie.contains(&address) && !cookie.contains(&STANDARD.encode(&address)), "{cookie}");
+    }
+    let stays = |what: &str, expected: &BTreeMap<String, String>| {
+        for (cookie, before) in expected {
+            let (now, set) = endpoint(&served, Some(cookie))?;
+            assert_eq!((&now, set), (before, None), "{what}: {cookie}");
+        }
+        Ok::<(), String>(())
+    };
+    stays("nothing has changed", &clients)?;
+    change(&served, "shop.yaml", &slices("shop", &served, &[0, 1, 2, 3]))?;
+    stays("an endpoint has come", &clients)?;
+
+    change(&served, "shop.yaml", &slices("shop", &served, &[1, 2, 3]))?;
+    let (lost, kept): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        clients.into_iter().partition(|(_, endpoint)| endpoint.ends_with("/0"));
+    stays("another endpoint has gone", &kept)?;
+    assert_eq!(lost.len(), 1, "{lost:?}");
+    for cookie in lost.keys() {
+        let (now, set) = endpoint(&served, Some(cookie))?;
+        let set = set.ok_or("a client whose endpoint has gone gets another cookie")?;
+        stays("the client has moved", &BTreeMap::from([(set, now)]))?;
+    }
+    // No client tells Envoy where to go, and none hears of it.
+    let asked = WireRequest::new("GET", "shop.example", "/")
+        .header("X-Ingress-Wasm-Endpoint", &STANDARD.encode("127.0.0.1:1"))
+        .header("X-Ingress-Wasm-Profile", "+session");
+    let response = served.send(&asked)?;
+    expect_status(&response, 200, "with a private header")?;
+    assert_eq!(response.header("X-Ingress-Wasm-Endpoint"), None);
+    for received in served.site.servers("pool").iter().flat_map(|server| server.received()) {
+        let ours =
+            |(name, _): &(Vec<u8>, Vec<u8>)| wire::text(name).to_lowercase().starts_with("x-ingress-wasm-");
+        assert!(!received.headers.iter().any(ours), "{:?}", received.headers);
+    }
+    Ok(())
+}
+
+pub fn cookie_changes_on_failure_where_it_should() -> Result<(), String> {
+    for (mode, change_on_failure) in
+        [("balanced", false), ("balanced", true), ("persistent", false), ("persistent", true)]
+    {
+        let what = format!("{mode}, {change_on_failure}");
+        let annotations = [
+            ("affinity", "cookie"),
+            ("affinity-mode", mode),
+            ("session-cookie-change-on-failure", if change_on_failure { "true" } else { "false" }),
+        ];
+        let served = serve(&[Backend::new("pool", 3)], &ingress("shop", "shop", &annotations))?;
+        change(&served, "shop.yaml", &slices("shop", &served, &[0, 1, 2]))?;
+        let (before, cookie) = endpoint(&served, None)?;
+        let cookie = cookie.ok_or("a client without a cookie gets one")?;
+        let failing = before.rsplit('/').next().and_then(|number| number.parse::<usize>().ok());
+        let server =
+            failing.and_then(|number| served.site.servers("pool").get(number)).ok_or("no endpoint")?;
+        server.refuse();
+        eventually("the endpoint refuses", SOON, || TcpStream::connect(server.address()).is_err())?;
+        let (after, set) = endpoint(&served, Some(&cookie))?;
+        assert_ne!(after, before, "{what}: another one answers");
+        assert_eq!(set.is_some(), change_on_failure, "{what}: {set:?}");
+        server.listen().map_err(|error| error.to_string())?;
+        let back = || endpoint(&served, Some(&cookie)).is_ok_and(|(endpoint, _)| endpoint == before);
+        eventually("the endpoint takes connections again", SOON, back)?;
+        if let Some(set) = set {
+            // The client stays where it was taken to, although the first one is well again.
+            assert_ne!(set, cookie, "{what}");
+            assert_eq!(endpoint(&served, Some(&set))?, (after, None), "{what}");
+        }
+    }
     Ok(())
 }
 

@@ -102,6 +102,7 @@ mod tests {
             annotations: BTreeMap::new(),
             labels: BTreeMap::new(),
             creation_timestamp: String::new(),
+            uid: String::new(),
             source: None,
         };
         let data = [("ann", "k\n"), ("bob", " "), ("eve", "0123456789abcdef")];

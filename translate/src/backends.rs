@@ -285,6 +285,11 @@ impl<'s> Backends<'s> {
         Ok(cluster)
     }
 
+    /// What an API server names a Service by; empty where that is not known.
+    pub fn uid(&self, name: &ServicePortName) -> &str {
+        self.snapshot.services.get(&name.service).map_or("", |service| &service.metadata.uid)
+    }
+
     fn load_balancing(&self, name: &ServicePortName) -> LoadBalancing {
         self.upstreams.get(&name.to_string()).map(Upstream::load_balancing).unwrap_or_default()
     }

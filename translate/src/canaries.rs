@@ -66,7 +66,7 @@ fn divide_rule(
     let Action::Forward { cluster, service, .. } = &rule.action else { return None };
     let name = if service.is_empty() { cluster } else { service };
     let main = backends.upstreams().get(name)?.clone();
-    let affinity = main.affinity(host, &rule.path, &main.name);
+    let affinity = main.affinity(host, &rule.path, &main.name, backends.uid(&main.name));
     let hash_by = backends.hash_by(cluster, &main);
     let first = alternatives.get(name).and_then(|found| found.first());
     let canary = first.and_then(|first| canary(host, rule, cluster, &main, first, backends, report));
@@ -87,7 +87,8 @@ fn canary(
     let found = backends.upstreams().get(&alternative.name)?.clone();
     let CanaryRules { header, header_value, header_pattern, cookie, weight, weight_total } =
         found.canary.clone()?;
-    let affinity = main.affinity(host, &rule.path, &found.name).filter(|_| alternative.sticky);
+    let uid = backends.uid(&found.name);
+    let affinity = main.affinity(host, &rule.path, &found.name, uid).filter(|_| alternative.sticky);
     let place =
         Place { ingress: alternative.ingress, field: alternative.field.clone(), line: alternative.line };
     if !backends.has_endpoints(main_cluster) {

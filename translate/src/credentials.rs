@@ -86,6 +86,7 @@ mod tests {
                 annotations: BTreeMap::new(),
                 labels: BTreeMap::new(),
                 creation_timestamp: String::new(),
+                uid: String::new(),
                 source: None,
             },
             type_: "Opaque".to_owned(),

@@ -106,6 +106,8 @@ pub struct Metadata {
     /// `metadata.creationTimestamp` as written (RFC 3339, so that text order is time order); empty where
     /// there is none, which counts as younger than any.
     pub creation_timestamp: String,
+    /// `metadata.uid`, which an API server gives at random and never twice; empty where there is none.
+    pub uid: String,
     /// Where the object was read; none for objects from an API server.
     pub source: Option<Source>,
 }

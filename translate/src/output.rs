@@ -120,6 +120,15 @@ pub struct Translation {
 }
 
 impl Translation {
+    /// Some affinity cookie may hold an endpoint, which takes routes with Envoy's filter for sessions.
+    pub fn keeps_endpoints(&self) -> bool {
+        self.config.balancing.iter().any(|balancing| {
+            let canary = balancing.canary.as_ref().and_then(|canary| canary.affinity.as_ref());
+            let mut affinities = balancing.affinity.iter().chain(canary);
+            affinities.any(|affinity| affinity.endpoint_secret.is_some())
+        })
+    }
+
     /// Whether the two differ at most in what is said of the objects.
     pub fn serves_like(&self, other: &Translation) -> bool {
         // Named one by one, so that a field that is added has to be thought of.

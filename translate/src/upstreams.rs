@@ -158,17 +158,26 @@ impl Upstreams {
 
 impl Upstream {
     /// The affinity of requests whose rule has this host and path; `key_of` is the Service among whose
-    /// endpoints it holds: this one, or its canary.
-    pub fn affinity(&self, host: &str, path: &str, key_of: &ServicePortName) -> Option<Affinity> {
+    /// endpoints it holds: this one, or its canary. `uid` is that of the Service, which hardly anybody can know.
+    pub fn affinity(&self, host: &str, path: &str, key_of: &ServicePortName, uid: &str) -> Option<Affinity> {
         let affinity = self.affinity.clone()?;
+        let holds_endpoint = affinity.persistent || affinity.change_on_failure;
         let sets_cookie = self.locations.contains(&(host.to_owned(), path.to_owned()));
-        Some(Affinity { key: affinity_key(key_of), sets_cookie, ..affinity })
+        Some(Affinity {
+            key: affinity_key(key_of),
+            sets_cookie,
+            endpoint_secret: holds_endpoint.then(|| format!("{key_of} {uid}")),
+            ..affinity
+        })
     }
 
     /// How Envoy chooses among the endpoints.
     pub fn load_balancing(&self) -> LoadBalancing {
         let whole = |hash: &HashBy| hash.subset_size.is_none();
-        if self.affinity.is_some() || self.hash_by.as_ref().is_some_and(whole) {
+        if self.affinity.as_ref().is_some_and(|affinity| affinity.persistent) {
+            // A client without a cookie gets any endpoint.
+            LoadBalancing::RoundRobin
+        } else if self.affinity.is_some() || self.hash_by.as_ref().is_some_and(whole) {
             LoadBalancing::Hash
         } else if self.hash_by.is_some() {
             LoadBalancing::RoundRobin
@@ -324,6 +333,9 @@ fn affinity(annotations: &AnnotationSet<'_>) -> Affinity {
         secure: annotations.is_true("session-cookie-secure"),
         same_site: text(annotations, "session-cookie-samesite"),
         conditional_same_site_none: annotations.is_true("session-cookie-conditional-samesite-none"),
+        persistent: text(annotations, "affinity-mode").as_deref() == Some("persistent"),
+        change_on_failure: annotations.is_true("session-cookie-change-on-failure"),
+        endpoint_secret: None,
     }
 }
 

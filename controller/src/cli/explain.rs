@@ -11,8 +11,8 @@ use anyhow::{Context, bail};
 use clap::Args;
 use ingress_wasm::config::{PathMatching, PathType};
 use ingress_wasm::decision::{
-    Admission, Callout, CalloutAnswer, Connection, Decision, Edit, HeaderLine, RequestView, Scheme,
-    apply_edits,
+    Admission, Callout, CalloutAnswer, Connection, Decision, ENDPOINT_HEADER, Edit, HeaderLine, RequestView,
+    Scheme, SessionChange, SessionPlan, apply_edits,
 };
 use ingress_wasm::policy::{State, counted, decide, resume};
 use ingress_wasm::router::path::parse_target;
@@ -385,7 +385,11 @@ fn outcome(view: &RequestView<'_>, rule: Option<&CompiledRule>, decision: Decisi
             };
             let cluster = take(ingress_wasm::decision::CLUSTER_HEADER).unwrap_or_default();
             take(ingress_wasm::decision::HASH_HEADER);
-            let route_profile = take(ingress_wasm::decision::PROFILE_HEADER);
+            take(ENDPOINT_HEADER);
+            // The name of the default one is empty.
+            let route_profile = take(ingress_wasm::decision::PROFILE_HEADER)
+                .map(|name| name.trim_end_matches(ingress_wasm::decision::SESSION_SUFFIX).to_owned())
+                .filter(|name| !name.is_empty());
             let target = take(":path").unwrap_or_default();
             let method = take(":method").unwrap_or_default();
             let host = take(":authority").unwrap_or_default();
@@ -414,7 +418,14 @@ fn outcome(view: &RequestView<'_>, rule: Option<&CompiledRule>, decision: Decisi
                 method,
                 target,
                 headers,
-                response_edits: forward.on_response.iter().chain(&forward.on_success).map(edit).collect(),
+                response_edits: forward
+                    .on_response
+                    .iter()
+                    .filter(|edit| !matches!(edit, Edit::Remove(name) if name == ENDPOINT_HEADER))
+                    .chain(&forward.on_success)
+                    .map(edit)
+                    .chain(forward.session.as_ref().map(session))
+                    .collect(),
                 error_pages: forward.on_error.map(|plan| ErrorPagesExplanation {
                     statuses: plan.statuses.to_vec(),
                     cluster: plan.callout.map(|callout| callout.cluster.into_owned()),
@@ -435,6 +446,20 @@ fn outcome(view: &RequestView<'_>, rule: Option<&CompiledRule>, decision: Decisi
             }
         }
     }
+}
+
+/// The cookie that depends on which endpoint answers.
+fn session(plan: &SessionPlan) -> String {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (before, after) = &plan.around;
+    let when = match plan.when {
+        SessionChange::Other => "where the client is not bound to the endpoint that answers",
+        SessionChange::Gone => "where the endpoint of the client is not there any more",
+        SessionChange::Failed => "where the endpoint of the client fails",
+    };
+    let usual = plan.otherwise.as_ref().map(|cookie| format!("add set-cookie: {}; ", text(cookie)));
+    let cookie = format!("add set-cookie: {}ENDPOINT{} ({when})", text(before), text(after));
+    usual.unwrap_or_default() + &cookie
 }
 
 fn edit(change: &Edit<'_>) -> String {

@@ -16,16 +16,21 @@ use super::jwt;
 use super::listeners::{CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::XDS_CLUSTER;
 use super::pb::{
-    self, ads, bootstrap, connections, core, matcher_inputs, metrics, overload, pack_any, pipe, seconds, tcp,
+    self, UInt64Value, ads, bootstrap, cares, connections, core, matcher_inputs, metrics, number, overload,
+    pack_any, pipe, seconds, tcp,
 };
 use super::resources::{all_authorities, all_certificates};
-use super::routes::route_configuration;
+use super::routes::{Profiles, route_configuration};
 use super::tls::{TlsPlan, secret};
 use super::wasm::filter_config;
 use crate::certificate::Certificate;
 
 /// The most connections of clients at one time: ingress-nginx `max-worker-connections` for four workers.
 const MAX_CONNECTIONS: i64 = 65_536;
+
+/// How long a name server may take, the first of two times that it is asked; the second time it has twice as long. Envoy's
+/// own default is a minute and more, and a changed cluster with a name holds up the changes after it for as long.
+pub(super) const DNS_PATIENCE: u64 = 2;
 
 /// Statistics that are left out: one set for each worker and listener, which nothing here looks at.
 const LEFT_OUT: &str = r"^listener\..*\.worker_\d+\..*$";
@@ -131,11 +136,7 @@ pub fn static_bootstrap(
     let StaticBootstrap { admin, listeners: wanted, certificate, module } = settings;
     let configuration = serde_json::to_string(&translation.config)?;
     let source = Source::Inline {
-        routes: Box::new(route_configuration(
-            &translation.default_profile,
-            &translation.route_profiles,
-            &translation.passed_headers,
-        )),
+        routes: Box::new(route_configuration(Profiles::of(translation), &translation.passed_headers)),
         filter: filter_config(module, &configuration),
         jwt: pack_any(jwt::filter(&translation.route_profiles, |_, keys| jwt::inline_keys(keys))),
     };
@@ -198,6 +199,14 @@ fn common(node_id: &str, admin: Option<&Admin>) -> bootstrap::Bootstrap {
             ..metrics::StatsConfig::default()
         }),
         layered_runtime: Some(runtime()),
+        typed_dns_resolver_config: Some(core::TypedExtensionConfig {
+            name: "envoy.network.dns_resolver.cares".to_owned(),
+            typed_config: Some(pack_any(cares::CaresDnsResolverConfig {
+                query_timeout_seconds: Some(UInt64Value { value: DNS_PATIENCE }),
+                query_tries: number(2),
+                ..cares::CaresDnsResolverConfig::default()
+            })),
+        }),
         overload_manager: Some(overload::OverloadManager {
             resource_monitors: vec![overload::ResourceMonitor {
                 name: "envoy.resource_monitors.global_downstream_max_connections".to_owned(),

@@ -84,12 +84,25 @@ pub(super) fn cluster(
         Endpoints::Addresses(addresses) => (DiscoveryType::Static, Some(assignment(name, addresses))),
         Endpoints::Name(named) => {
             message.dns_lookup_family = DnsLookupFamily::V4Preferred.into();
+            // A configuration that holds everything is all there at the start.
+            message.wait_for_warm_on_init = boolean(discovery == Discovery::Eds);
             (DiscoveryType::StrictDns, Some(assignment(name, std::slice::from_ref(named))))
         }
     };
     message.load_assignment = assignment;
     message.cluster_discovery_type = Some(ClusterDiscoveryType::Type(kind.into()));
     message
+}
+
+/// The form of a cluster for an Envoy that starts; none: as it is. Its name is resolved later, since Envoy would not begin
+/// to serve before: one name server that does not answer would keep everybody out. What comes or changes later waits
+/// for its name, so that no request finds it without, and everything after it waits, too: for as long as
+/// [`DNS_PATIENCE`] says.
+///
+/// [`DNS_PATIENCE`]: super::bootstrap::DNS_PATIENCE
+pub(super) fn at_start(cluster: cluster::Cluster) -> Option<cluster::Cluster> {
+    cluster.wait_for_warm_on_init?;
+    Some(cluster::Cluster { wait_for_warm_on_init: boolean(false), ..cluster })
 }
 
 /// Where systems keep the certificates of authorities.

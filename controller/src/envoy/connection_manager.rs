@@ -8,12 +8,13 @@ use super::compression::compressors;
 use super::listeners::Kind;
 use super::local_reply::local_replies;
 use super::names::{
-    CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER,
-    JWT_FILTER, PROFILE_HEADER, ROUTES,
+    CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER,
+    FILTER, HASH_HEADER, JWT_FILTER, PROFILE_HEADER, ROUTES,
 };
 use super::pb::{
     Any, ads, boolean, core, duration, early, hcm, header_mutation, mutation, number, pack_any, route, router,
 };
+use super::sessions::session_filter;
 use super::upgrades;
 
 use std::path::Path;
@@ -106,6 +107,7 @@ pub(super) fn connection_manager(
                     config_type: Some(jwt),
                     ..hcm::HttpFilter::default()
                 }),
+                (kind != Kind::Probe).then(session_filter),
                 Some(hcm::HttpFilter {
                     name: "envoy.filters.http.router".to_owned(),
                     config_type: Some(ConfigType::TypedConfig(pack_any(router::Router {
@@ -205,8 +207,8 @@ pub(super) fn private_headers(connection: &str) -> core::TypedExtensionConfig {
     use mutation::header_mutation::Action;
 
     let connection = overwrite(CONNECTION_HEADER, connection.to_owned());
-    let removed =
-        [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, CERTIFICATE_HEADER].iter().chain(ROUTER_HEADERS);
+    let own = [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, ENDPOINT_HEADER, CERTIFICATE_HEADER];
+    let removed = own.iter().chain(ROUTER_HEADERS);
     let actions = removed.map(|name| Action::Remove((*name).to_owned())).chain([Action::Append(connection)]);
     core::TypedExtensionConfig {
         name: "envoy.http.early_header_mutation.header_mutation".to_owned(),

@@ -12,10 +12,12 @@ use super::connection_manager::private_headers;
 use super::json::{ToJsonError, to_json};
 use super::local_reply::local_replies;
 use super::names::{
-    CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, FILTER, HASH_HEADER, PROFILE_HEADER,
+    CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER, FILTER, HASH_HEADER,
+    PROFILE_HEADER,
 };
 use super::pb::{core, duration, hcm, number, pack_any, route, router, seconds};
-use super::routes::by_profile;
+use super::routes::{Profiles, by_profile};
+use super::sessions::session_filter;
 use super::upgrades;
 
 /// What Envoy tells a backend of clients where it is told to be the edge of a network. nginx tells nothing like it.
@@ -75,6 +77,15 @@ pub fn router_patch() -> Result<serde_json::Value, ToJsonError> {
     json(&pack_any(router::Router { suppress_envoy_headers: true, ..router::Router::default() }))
 }
 
+/// The filter for sessions, for the place before the router.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn session_filter_patch() -> Result<serde_json::Value, ToJsonError> {
+    plain(&pack_any(session_filter()))
+}
+
 /// What is merged into a route configuration.
 ///
 /// # Errors
@@ -88,9 +99,9 @@ pub fn route_configuration_patch(translation: &Translation) -> Result<serde_json
         .filter(|name| !translation.passed_headers.contains(*name))
         .chain(["server"])
         .collect();
-    let removed = [CLUSTER_HEADER, PROFILE_HEADER, CONNECTION_HEADER, CERTIFICATE_HEADER];
+    let removed = [CLUSTER_HEADER, PROFILE_HEADER, ENDPOINT_HEADER, CONNECTION_HEADER, CERTIFICATE_HEADER];
     plain(&pack_any(route::RouteConfiguration {
-        internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER]),
+        internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, ENDPOINT_HEADER]),
         request_headers_to_remove: removed.into_iter().chain(EDGE_HEADERS).map(str::to_owned).collect(),
         response_headers_to_remove: names(&hidden),
         ..route::RouteConfiguration::default()
@@ -107,7 +118,7 @@ pub fn virtual_host(translation: &Translation) -> Result<serde_json::Value, ToJs
     plain(&pack_any(route::VirtualHost {
         name: FILTER.to_owned(),
         domains: vec!["*".to_owned()],
-        matcher: Some(by_profile(&translation.default_profile, &translation.route_profiles, false)),
+        matcher: Some(by_profile(Profiles::of(translation), false)),
         ..route::VirtualHost::default()
     }))
 }

@@ -19,6 +19,7 @@ mod parts;
 mod pb;
 mod resources;
 mod routes;
+mod sessions;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -27,7 +28,9 @@ mod upstream_filters;
 mod wasm;
 
 pub use bootstrap::{Admin, DynamicBootstrap, StaticBootstrap, dynamic_bootstrap, static_bootstrap};
-pub use gateway::{connection_manager_patch, route_configuration_patch, router_patch, virtual_host};
+pub use gateway::{
+    connection_manager_patch, route_configuration_patch, router_patch, session_filter_patch, virtual_host,
+};
 pub use json::{ToJsonError, to_json};
 pub use listeners::{Bind, Listeners};
 pub use names::*;

@@ -40,7 +40,10 @@ pub const MIRROR_FOR_HEADER: &str = "x-ingress-wasm-mirror-for";
 /// As [`MIRROR_TARGET_HEADER`]: `off` for copies without a body.
 pub const MIRROR_BODY_HEADER: &str = "x-ingress-wasm-mirror-body";
 
+/// Envoy's filter for sessions: the endpoint that a client is bound to.
+pub const SESSION_FILTER: &str = "envoy.filters.http.stateful_session";
+
 pub use ingress_wasm::decision::{
-    CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, ERROR_PAGE, GENERATION_HEADER, HASH_HEADER,
-    MIRROR_PROPERTY, PROFILE_HEADER, VM_HEADER,
+    CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER, ERROR_PAGE, GENERATION_HEADER,
+    HASH_HEADER, MIRROR_PROPERTY, PROFILE_HEADER, SESSION_SUFFIX, VM_HEADER,
 };

@@ -21,6 +21,7 @@ pub(super) use envoy_types::pb::envoy::extensions::filters::http::header_mutatio
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt_authn;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::lua::v3 as lua;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router;
+pub(super) use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3 as stateful_session;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3 as upstream_codec;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::wasm::v3 as http_wasm;
 pub(super) use envoy_types::pb::envoy::extensions::filters::listener::proxy_protocol::v3 as proxy_protocol;
@@ -28,7 +29,9 @@ pub(super) use envoy_types::pb::envoy::extensions::filters::listener::tls_inspec
 pub(super) use envoy_types::pb::envoy::extensions::filters::network::http_connection_manager::v3 as hcm;
 pub(super) use envoy_types::pb::envoy::extensions::filters::network::tcp_proxy::v3 as tcp_proxy;
 pub(super) use envoy_types::pb::envoy::extensions::http::early_header_mutation::header_mutation::v3 as early;
+pub(super) use envoy_types::pb::envoy::extensions::http::stateful_session::header::v3 as session_header;
 pub(super) use envoy_types::pb::envoy::extensions::matching::common_inputs::network::v3 as matching;
+pub(super) use envoy_types::pb::envoy::extensions::network::dns_resolver::cares::v3 as cares;
 pub(super) use envoy_types::pb::envoy::extensions::resource_monitors::downstream_connections::v3 as connections;
 pub(super) use envoy_types::pb::envoy::extensions::retry::host::previous_hosts::v3 as previous_hosts;
 pub(super) use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as tls;
@@ -36,7 +39,7 @@ pub(super) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstre
 pub(super) use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
 pub(super) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_inputs;
 pub(super) use envoy_types::pb::google::protobuf::{
-    Any, BoolValue, Duration, StringValue, Struct, UInt32Value, Value, value::Kind,
+    Any, BoolValue, Duration, StringValue, Struct, UInt32Value, UInt64Value, Value, value::Kind,
 };
 pub(super) use envoy_types::pb::xds::core::v3 as xds_core;
 pub(super) use envoy_types::pb::xds::r#type::matcher::v3 as matcher;

@@ -13,14 +13,14 @@ use ingress_wasm_translate::connections::{BackendConnections, ClientConnections,
 use ingress_wasm_translate::output::{Cluster, Endpoints, RouteProfile, Translation};
 
 use super::backend_tls::{SecretSource, backend_secrets};
-use super::clusters::{Discovery, assignment, cluster};
+use super::clusters::{Discovery, assignment, at_start, cluster};
 use super::connection_manager::Source;
 use super::jwt;
 use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::{DEFAULT_CERTIFICATE, FILTER, JWT_FILTER, ROUTES};
 use super::parts;
 use super::pb::{core, pack_any, tls};
-use super::routes::route_configuration;
+use super::routes::{Profiles, route_configuration};
 use super::tls::{Managers, TlsPlan, authorities_name, authorities_secret, secret, secret_name};
 use super::wasm::filter_config;
 use crate::certificate::Certificate;
@@ -90,6 +90,7 @@ struct Secret {
 struct Routes {
     default: RouteProfile,
     profiles: BTreeMap<String, RouteProfile>,
+    sessions: bool,
     passed: BTreeSet<String>,
     resource: Arc<Resource>,
 }
@@ -288,25 +289,28 @@ impl ResourceBuilder {
     }
 
     fn routes(&mut self, translation: &Translation) -> Arc<Resource> {
-        let (default, profiles) = (&translation.default_profile, &translation.route_profiles);
+        let wanted = Profiles::of(translation);
+        let Profiles { default, named: profiles, sessions } = wanted;
         let passed = &translation.passed_headers;
         if let Some(routes) = &self.routes
             && routes.default == *default
             && routes.profiles == *profiles
+            && routes.sessions == sessions
             && routes.passed == *passed
         {
             return Arc::clone(&routes.resource);
         }
         // The version is that of the input: the message holds a map, whose bytes come in any order.
-        let message = pack_any(route_configuration(default, profiles, passed));
+        let message = pack_any(route_configuration(wanted, passed));
         let resource = Arc::new(Resource::with_version_of(
             ROUTES,
             message,
-            format!("{default:?}{profiles:?}{passed:?}").as_bytes(),
+            format!("{default:?}{profiles:?}{sessions}{passed:?}").as_bytes(),
         ));
         self.routes = Some(Routes {
             default: default.clone(),
             profiles: profiles.clone(),
+            sessions,
             passed: passed.clone(),
             resource: Arc::clone(&resource),
         });
@@ -323,14 +327,13 @@ impl ResourceBuilder {
                 Endpoints::Name(_) => None,
             };
             let (discovery, secrets) = (Discovery::Eds, SecretSource::Server);
-            let message = pack_any(cluster(name, settings, transport, discovery, secrets, backends));
-            let transport = transport.cloned();
-            Encoded {
-                settings: settings.clone(),
-                transport,
-                cluster: Arc::new(Resource::new(name, message)),
-                endpoints,
+            let message = cluster(name, settings, transport, discovery, secrets, backends);
+            let mut resource = Resource::new(name, pack_any(message.clone()));
+            if let Some(at_start) = at_start(message) {
+                resource = resource.at_start(pack_any(at_start));
             }
+            let transport = transport.cloned();
+            Encoded { settings: settings.clone(), transport, cluster: Arc::new(resource), endpoints }
         };
         let entry = self.clusters.entry(name.to_owned());
         entry

@@ -3,31 +3,53 @@
 //!
 //! Deliberately knows nothing of hosts and paths.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use ingress_wasm_translate::jwt::PROFILE_PREFIX;
-use ingress_wasm_translate::output::{KEPT_BACK, Mirror, NextUpstream, RouteProfile};
+use ingress_wasm_translate::output::{KEPT_BACK, Mirror, NextUpstream, RouteProfile, Translation};
 
 use super::connection_manager::verified_certificate;
 use super::jwt;
 use super::names::{
-    CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, HASH_HEADER,
-    JWT_FILTER, MIRROR_BODY_HEADER, MIRROR_FOR_HEADER, MIRROR_PROPERTY, MIRROR_TARGET_HEADER, PROFILE_HEADER,
-    ROUTES,
+    CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER,
+    HASH_HEADER, JWT_FILTER, MIRROR_BODY_HEADER, MIRROR_FOR_HEADER, MIRROR_PROPERTY, MIRROR_TARGET_HEADER,
+    PROFILE_HEADER, ROUTES, SESSION_FILTER, SESSION_SUFFIX,
 };
 use super::pb::{
     boolean, core, duration, matcher, matcher_inputs, mutation, number, pack_any, previous_hosts, route,
     seconds,
 };
+use super::sessions::kept_endpoint;
+
+/// The routes that there are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Profiles<'a> {
+    /// That of requests without a profile.
+    pub default: &'a RouteProfile,
+    /// The others, by name.
+    pub named: &'a BTreeMap<String, RouteProfile>,
+    /// There is each of them once more, with the filter for sessions.
+    pub sessions: bool,
+}
+
+impl<'a> Profiles<'a> {
+    /// Those of a translation.
+    pub(super) fn of(translation: &'a Translation) -> Self {
+        Profiles {
+            default: &translation.default_profile,
+            named: &translation.route_profiles,
+            sessions: translation.keeps_endpoints(),
+        }
+    }
+}
 
 /// The server's name, which ingress-nginx takes out of a backend's answer.
 const SERVER: &str = "server";
 
 /// The route configuration for these profiles.
 pub(super) fn route_configuration(
-    default: &RouteProfile,
-    profiles: &BTreeMap<String, RouteProfile>,
+    profiles: Profiles<'_>,
     passed: &BTreeSet<String>,
 ) -> route::RouteConfiguration {
     let hidden: Vec<&str> =
@@ -38,14 +60,15 @@ pub(super) fn route_configuration(
         virtual_hosts: vec![route::VirtualHost {
             name: ROUTES.to_owned(),
             domains: vec!["*".to_owned()],
-            matcher: Some(by_profile(default, profiles, true)),
+            matcher: Some(by_profile(profiles, true)),
             ..route::VirtualHost::default()
         }],
-        internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER]),
+        internal_only_headers: names(&[CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, ENDPOINT_HEADER]),
         // The hash goes later: see `upstream_filters`.
         request_headers_to_remove: names(&[
             CLUSTER_HEADER,
             PROFILE_HEADER,
+            ENDPOINT_HEADER,
             CONNECTION_HEADER,
             CERTIFICATE_HEADER,
         ]),
@@ -57,11 +80,7 @@ pub(super) fn route_configuration(
 /// Picks the route by the private header; the default route where there is none or it is unknown. One that needs a
 /// token and is unknown, as it may be for a moment between two configurations, is refused. `verifies`: it tells the
 /// filter of clients with a good certificate.
-pub(super) fn by_profile(
-    default: &RouteProfile,
-    profiles: &BTreeMap<String, RouteProfile>,
-    verifies: bool,
-) -> matcher::Matcher {
+pub(super) fn by_profile(profiles: Profiles<'_>, verifies: bool) -> matcher::Matcher {
     use matcher::matcher::matcher_tree::{MatchMap, TreeType};
     use matcher::matcher::{MatcherTree, MatcherType};
 
@@ -69,8 +88,17 @@ pub(super) fn by_profile(
         "profile",
         pack_any(matcher_inputs::HttpRequestHeaderMatchInput { header_name: PROFILE_HEADER.to_owned() }),
     );
-    let map =
-        profiles.iter().map(|(name, profile)| (name.clone(), by_method(name, profile, false))).collect();
+    let Profiles { default, named, sessions } = profiles;
+    let plain = named.iter().map(|(name, profile)| (name.clone(), profile, false));
+    let with_session = named.iter().map(|(name, profile)| (format!("{name}{SESSION_SUFFIX}"), profile, true));
+    let with_session = with_session.chain([(SESSION_SUFFIX.to_owned(), default, true)]).filter(|_| sessions);
+    let map: HashMap<_, _> = plain
+        .chain(with_session)
+        .map(|(name, profile, session)| {
+            let route = by_method(&Named { name: &name, profile, session }, false);
+            (name, route)
+        })
+        .collect();
     let refused = route::Route {
         name: "jwt-unknown".to_owned(),
         r#match: Some(route::RouteMatch {
@@ -91,7 +119,10 @@ pub(super) fn by_profile(
         ))),
     };
     let unknown = matcher::Matcher {
-        on_no_match: Some(Box::new(by_method("default", default, verifies))),
+        on_no_match: Some(Box::new(by_method(
+            &Named { name: "default", profile: default, session: false },
+            verifies,
+        ))),
         matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
             input: Some(input.clone()),
             tree_type: Some(TreeType::PrefixMatchMap(MatchMap {
@@ -99,7 +130,7 @@ pub(super) fn by_profile(
             })),
         })),
     };
-    if profiles.is_empty() {
+    if map.is_empty() {
         // A map without entries is refused.
         return unknown;
     }
@@ -119,21 +150,30 @@ pub(super) fn by_profile(
 /// Methods whose requests may not be repeated once they were sent: those of nginx.
 const NON_IDEMPOTENT: [&str; 3] = ["LOCK", "PATCH", "POST"];
 
+/// A profile with the name of its route.
+struct Named<'a> {
+    name: &'a str,
+    profile: &'a RouteProfile,
+    /// With the filter for sessions.
+    session: bool,
+}
+
 /// Picks the route of a profile by method, where it makes a difference to what is tried again.
-fn by_method(name: &str, profile: &RouteProfile, default: bool) -> matcher::matcher::OnMatch {
+fn by_method(named: &Named<'_>, default: bool) -> matcher::matcher::OnMatch {
     use matcher::matcher::matcher_tree::{MatchMap, TreeType};
     use matcher::matcher::on_match::OnMatch;
     use matcher::matcher::{MatcherTree, MatcherType};
 
-    let usual = to_route(name, profile, Repeat::Sent, default);
-    if profile.next_upstream.non_idempotent {
+    let usual = to_route(named, Repeat::Sent, default);
+    if named.profile.next_upstream.non_idempotent {
         return usual;
     }
     let input = core_extension(
         "method",
         pack_any(matcher_inputs::HttpRequestHeaderMatchInput { header_name: ":method".to_owned() }),
     );
-    let once = to_route(&format!("{name}-once"), profile, Repeat::Unsent, default);
+    let once = Named { name: &format!("{}-once", named.name), ..*named };
+    let once = to_route(&once, Repeat::Unsent, default);
     let map = NON_IDEMPOTENT.iter().map(|method| ((*method).to_owned(), once.clone())).collect();
     let tree = MatcherTree { input: Some(input), tree_type: Some(TreeType::ExactMatchMap(MatchMap { map })) };
     matcher::matcher::OnMatch {
@@ -156,10 +196,10 @@ enum Repeat {
 
 /// The action that takes a route. The default one has another name for clients whose certificate Envoy found
 /// good: only a route can see that, and a request comes to this one before the filter has seen it.
-fn to_route(name: &str, profile: &RouteProfile, repeat: Repeat, default: bool) -> matcher::matcher::OnMatch {
+fn to_route(named: &Named<'_>, repeat: Repeat, default: bool) -> matcher::matcher::OnMatch {
     use matcher::matcher::on_match::OnMatch;
 
-    let route = catch_all(name, profile, repeat);
+    let route = catch_all(named, repeat);
     let route = if default {
         pack_any(route::RouteList { routes: vec![verified(route.clone()), route] })
     } else {
@@ -185,18 +225,21 @@ fn verified(mut route: route::Route) -> route::Route {
 }
 
 /// A route of one profile.
-fn catch_all(name: &str, profile: &RouteProfile, repeat: Repeat) -> route::Route {
+fn catch_all(named: &Named<'_>, repeat: Repeat) -> route::Route {
     use route::route::Action;
     use route::route_action::{ClusterNotFoundResponseCode, ClusterSpecifier};
     use route::route_match::PathSpecifier;
 
+    let Named { name, profile, session } = named;
     let RouteProfile { read_timeout, send_timeout, next_upstream, mirror, jwt } = profile;
     // The stream as a whole may be silent for a little longer than either direction, and for as many tries as
     // there are, so that the answer to a silent backend is the one for it.
     let tries = if repeat == Repeat::Sent && next_upstream.timeout { next_upstream.tries } else { 1 };
     let silence = read_timeout.saturating_mul(tries).max(*send_timeout);
+    let jwt = jwt.iter().map(|jwt| (JWT_FILTER.to_owned(), jwt::required(jwt)));
+    let session = session.then(|| (SESSION_FILTER.to_owned(), kept_endpoint()));
     route::Route {
-        name: name.to_owned(),
+        name: (*name).to_owned(),
         r#match: Some(route::RouteMatch {
             path_specifier: Some(PathSpecifier::Prefix("/".to_owned())),
             ..route::RouteMatch::default()
@@ -212,7 +255,7 @@ fn catch_all(name: &str, profile: &RouteProfile, repeat: Repeat) -> route::Route
             request_mirror_policies: mirror.iter().map(mirror_policy).collect(),
             ..route::RouteAction::default()
         })),
-        typed_per_filter_config: jwt.iter().map(|jwt| (JWT_FILTER.to_owned(), jwt::required(jwt))).collect(),
+        typed_per_filter_config: jwt.chain(session).collect(),
         ..route::Route::default()
     }
 }

@@ -7,7 +7,9 @@ use ingress_wasm_translate::output::Translation;
 use serde_json::{Value, json};
 
 use super::{IstioError, Settings};
-use crate::envoy::{connection_manager_patch, route_configuration_patch, router_patch, virtual_host};
+use crate::envoy::{
+    connection_manager_patch, route_configuration_patch, router_patch, session_filter_patch, virtual_host,
+};
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const ROUTER: &str = "envoy.filters.http.router";
@@ -17,6 +19,8 @@ pub(super) fn envoy_filter(translation: &Translation, settings: &Settings) -> Re
     let manager = connection_manager_patch(settings.http_port)?;
     let host = virtual_host(translation)?;
     let routes = route_configuration_patch(translation)?;
+    let router =
+        json!({"listener": {"filterChain": {"filter": {"name": MANAGER, "subFilter": {"name": ROUTER}}}}});
     let mut patches = vec![
         patch(
             settings,
@@ -28,11 +32,16 @@ pub(super) fn envoy_filter(translation: &Translation, settings: &Settings) -> Re
         patch(
             settings,
             "HTTP_FILTER",
-            json!({"listener": {"filterChain": {"filter": {"name": MANAGER, "subFilter": {"name": ROUTER}}}}}),
+            router.clone(),
             "MERGE",
             Some(json!({"name": ROUTER, "typed_config": router_patch()?})),
         ),
     ];
+    if translation.keeps_endpoints() {
+        // Behind the WasmPlugin, which says what it is to do.
+        let filter = session_filter_patch()?;
+        patches.push(patch(settings, "HTTP_FILTER", router, "INSERT_BEFORE", Some(filter)));
+    }
     for port in [settings.http_port, settings.https_port] {
         let at = json!({"routeConfiguration": {"portNumber": port}});
         patches.push(patch(settings, "ROUTE_CONFIGURATION", at.clone(), "MERGE", Some(routes.clone())));

@@ -75,6 +75,8 @@ pub struct Resource {
     name: Arc<str>,
     version: Arc<str>,
     content: Any,
+    /// What a client gets that holds no resource of the kind yet; none: the same.
+    at_start: Option<Any>,
 }
 
 impl fmt::Debug for Resource {
@@ -88,13 +90,20 @@ impl Resource {
     /// A resource whose version is the digest of its bytes.
     pub fn new(name: impl Into<Arc<str>>, content: Any) -> Resource {
         let version = digest(&content.value);
-        Resource { name: name.into(), version, content }
+        Resource { name: name.into(), version, content, at_start: None }
     }
 
     /// A resource whose version is the digest of `origin`: for messages of the same content whose bytes may
     /// differ, as those with maps do.
     pub fn with_version_of(name: impl Into<Arc<str>>, content: Any, origin: &[u8]) -> Resource {
-        Resource { name: name.into(), version: digest(origin), content }
+        Resource { name: name.into(), version: digest(origin), content, at_start: None }
+    }
+
+    /// The same resource, of which a client that holds none of the kind yet gets this form. It has to say the same,
+    /// but for what the client waits for.
+    #[must_use]
+    pub fn at_start(self, content: Any) -> Resource {
+        Resource { at_start: Some(content), ..self }
     }
 
     /// Its name among those of its kind.
@@ -107,12 +116,13 @@ impl Resource {
         &self.version
     }
 
-    /// The form on the wire.
-    pub(super) fn message(&self) -> discovery::Resource {
+    /// The form on the wire; `starts`: for a client that holds no resource of the kind yet.
+    pub(super) fn message(&self, starts: bool) -> discovery::Resource {
+        let at_start = self.at_start.as_ref().filter(|_| starts);
         discovery::Resource {
             name: self.name.to_string(),
             version: self.version.to_string(),
-            resource: Some(self.content.clone()),
+            resource: Some(at_start.unwrap_or(&self.content).clone()),
             ..discovery::Resource::default()
         }
     }

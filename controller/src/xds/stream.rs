@@ -151,12 +151,13 @@ impl StreamState {
             let Some(Difference { resources, removed }) = subscription.difference(&named, complete) else {
                 continue;
             };
+            let starts = subscription.told.is_empty();
             self.nonces = self.nonces.wrapping_add(1);
             let nonce = self.nonces.to_string();
             let response = DeltaDiscoveryResponse {
                 type_url: kind.type_url().to_owned(),
                 nonce: nonce.clone(),
-                resources: resources.iter().map(|resource| resource.message()).collect(),
+                resources: resources.iter().map(|resource| resource.message(starts)).collect(),
                 removed_resources: removed.iter().map(ToString::to_string).collect(),
                 ..DeltaDiscoveryResponse::default()
             };

@@ -21,13 +21,17 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use ingress_wasm::decision::{
     Admission, AnswerPlan, CLUSTER_HEADER, CONNECTION_HEADER, Callout, CalloutAnswer, Connection, Count,
-    Decision, Edit, ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, PROFILE_HEADER, Reply, RequestView,
-    Scheme, apply_edits, takes_added_headers,
+    Decision, ENDPOINT_HEADER, Edit, ErrorPlan, Forward, HeaderLine, PRIVATE_HEADERS, PROFILE_HEADER, Reply,
+    RequestView, Scheme, apply_edits, takes_added_headers,
 };
 use ingress_wasm::limits::rate;
-use ingress_wasm::policy::{State, ask_for_error_page, counted, decide, error_page, resume, rewrite_answer};
+use ingress_wasm::policy::{
+    State, ask_for_error_page, counted, decide, error_page, resume, rewrite_answer, session_cookie,
+};
 use ingress_wasm::router::{self, RoutingTable};
 use ingress_wasm_echo::wire;
 use ingress_wasm_translate::diagnostic::Diagnostic;
@@ -235,6 +239,7 @@ impl Decided {
             edits,
             on_error,
             answer_rewrite,
+            session,
             mut on_response,
             on_success,
             max_body_bytes: _,
@@ -253,11 +258,31 @@ impl Decided {
         if let Some(plan) = &answer_rewrite {
             rewrite(response, plan);
         }
+        if let Some(session) = session {
+            let told = self.told(&edits);
+            let cookie = session_cookie(&session, told.as_deref(), || false);
+            on_response.extend(cookie.map(|cookie| Edit::Add("set-cookie".into(), cookie.into())));
+        }
         if takes_added_headers(response.status) {
             on_response.extend(on_success);
         }
         edit(response, &on_response);
         Ok(answer)
+    }
+
+    /// What Envoy tells the filter of the endpoint that has answered: which one, where it is not the one that was asked
+    /// for.
+    fn told(&self, edits: &[Edit<'_>]) -> Option<Vec<u8>> {
+        let value = |wanted: &str| {
+            edits.iter().rev().find_map(|edit| match edit {
+                Edit::Set(name, value) if name == wanted => Some(value.to_vec()),
+                _ => None,
+            })
+        };
+        let cluster = String::from_utf8(value(CLUSTER_HEADER)?).ok()?;
+        let address = self.address(&cluster).ok()??.to_string();
+        let told = STANDARD.encode(address).into_bytes();
+        (value(ENDPOINT_HEADER).as_ref() != Some(&told)).then_some(told)
     }
 
     /// Sends the copy of a request to the mirror of its route, if that has one, as Envoy does.

@@ -149,8 +149,9 @@ impl Product {
         command.arg("run").args(["--http", free, "--https", free, "--admin", free]);
         command.args(["--ingress-class", "nginx"]);
         command.args(["--config-map", "ingress-nginx/ingress-nginx-controller"]);
-        if let Some(envoy) = std::env::var_os("ENVOY") {
-            command.arg("--envoy").arg(envoy);
+        let option = OsStr::new("--envoy");
+        if let Some(envoy) = std::env::var_os("ENVOY").filter(|_| !arguments.contains(&option)) {
+            command.arg(option).arg(envoy);
         }
         command.args(arguments).arg(manifests).env("TMPDIR", temporary);
         Self::spawn(command)

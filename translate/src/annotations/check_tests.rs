@@ -26,6 +26,7 @@ pub(in super::super) fn metadata(annotations: BTreeMap<String, objects::Annotati
         annotations,
         labels: BTreeMap::new(),
         creation_timestamp: String::new(),
+        uid: String::new(),
         source: Some(Source { file: "web.yaml".into(), line: 1 }),
     }
 }

@@ -62,11 +62,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "affinity-mode",
         value: ValueGrammar::one_of(&["balanced", "persistent"]),
-        support: Support::Differs(
-            "`persistent` is as `balanced`: when endpoints are added, a share of the clients moves to them",
-        ),
         neutral: &["balanced"],
-        risk: Risk::Medium,
         summary: "Whether clients are spread anew when endpoints are added.",
         example: "persistent",
         ..COOKIE
@@ -304,8 +300,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "session-cookie-change-on-failure",
         support: Support::Differs(
-            "a request whose endpoint takes no connection is tried at another one in any case, and the cookie stays \
-             as it is",
+            "a request whose endpoint fails is tried at another one in any case, not at the same one again; the cookie \
+             changes only with `true`",
         ),
         neutral: &["false"],
         summary: "Gives the client another endpoint when its own fails.",

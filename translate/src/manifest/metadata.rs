@@ -72,6 +72,7 @@ pub(super) fn decode(
         annotations: BTreeMap::new(),
         labels: BTreeMap::new(),
         creation_timestamp: String::new(),
+        uid: String::new(),
         source,
     };
     let Some(at) = root.get("metadata") else { return decoded };
@@ -79,6 +80,9 @@ pub(super) fn decode(
     check_names(&at, faults);
     if let Some(timestamp) = at.get("creationTimestamp") {
         decoded.creation_timestamp = timestamp.found().to_owned();
+    }
+    if let Some(uid) = at.get("uid") {
+        decoded.uid = uid.found().to_owned();
     }
     if let Some(annotations) = at.get("annotations").filter(|annotations| faults.mapping(annotations)) {
         for (key, at) in annotations.entries() {
