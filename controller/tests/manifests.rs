@@ -42,6 +42,7 @@ fn options_of_the_controller_exist() {
     let known = options("controller");
     for (file, begin, end) in [
         ("envoy/kubernetes/ingress-wasm.yaml", "- controller\n", "env:"),
+        ("istio/kubernetes/ingress-wasm.yaml", "- controller\n", "env:"),
         ("envoy/kubernetes/chart/ingress-wasm/templates/_pod.tpl", "- controller\n", "{{/* The pod of"),
     ] {
         let used = used(file, begin, end);
@@ -64,7 +65,13 @@ fn options_of_bootstrap_exist() {
 /// What the values of the chart are handed on as has to be read, not only known by name.
 #[test]
 fn the_manifests_arguments_are_read() {
-    let text = fs::read_to_string(repository().join("envoy/kubernetes/ingress-wasm.yaml")).expect("there");
+    for file in ["envoy/kubernetes/ingress-wasm.yaml", "istio/kubernetes/ingress-wasm.yaml"] {
+        arguments_are_read(file);
+    }
+}
+
+fn arguments_are_read(file: &str) {
+    let text = fs::read_to_string(repository().join(file)).expect("there");
     let (_, rest) = text.split_once("- controller\n").expect("the arguments");
     let (list, _) = rest.split_once("env:").expect("their end");
     let arguments: Vec<&str> = list

@@ -1,8 +1,8 @@
 """Checks the Helm chart and the plain manifests: lint, rendering, Kubernetes' OpenAPI schemas.
 
-usage: kubernetes.py CHART PLAIN [--write]
+usage: kubernetes.py CHART PLAIN... [--write]
 
-CHART is the chart's directory; its ci/*.yaml are values to render it with. PLAIN is the directory of the plain
+CHART is the chart's directory; its ci/*.yaml are values to render it with. PLAIN are directories of plain
 manifests, which have to be what the chart renders from PLAIN/values.yaml; with --write they are made so.
 Every complaint is a line on standard error, and the exit status says whether there were any.
 """
@@ -174,7 +174,7 @@ def plain(helm, folder, write):
     file = folder / "ingress-wasm.yaml"
     if write:
         file.write_text(text)
-    elif file.read_text() != text:
+    elif not file.exists() or file.read_text() != text:
         complain(f"{file} is not what the chart renders: cargo xtask kubernetes --write")
     named = yaml.safe_load((folder / "kustomization.yaml").read_text())["resources"]
     documents = [d for resource in named for d in objects((folder / resource).read_text())]
@@ -191,6 +191,9 @@ def refused(helm):
         ({"controller": {"kind": "StatefulSet"}}, "kind"),
         ({"controller": {"terminationGracePeriodSeconds": 60}}, "terminationGracePeriodSeconds"),
         ({"controller": {"containerPort": {"http": 0}}}, "http"),
+        ({"controller": {"output": "nginx"}}, "output"),
+        ({"controller": {"output": "istio", "hostNetwork": True}}, "hostNetwork"),
+        ({"controller": {"output": "istio", "istio": {"namespace": ""}}}, "namespace"),
     ]:
         try:
             helm.render(values, "ingress-wasm", "ingress-wasm")
@@ -202,8 +205,8 @@ def refused(helm):
 
 
 def main():
-    chart, folder = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
-    write = "--write" in sys.argv[3:]
+    write = "--write" in sys.argv
+    chart, *folders = [pathlib.Path(word) for word in sys.argv[1:] if word != "--write"]
     helm = (Binary if shutil.which("helm") else Library)(os.fspath(chart))
     print(f"{helm.name}; schemas of Kubernetes {', '.join(VERSIONS)}")
     variants = {"default values": {}}
@@ -222,7 +225,8 @@ def main():
         references(name, documents)
         print(f"  {name}: {len(documents)} objects")
     refused(helm)
-    print(f"  {folder.name}: {plain(helm, folder, write)} objects")
+    for folder in folders:
+        print(f"  {folder.parent.name}/{folder.name}: {plain(helm, folder, write)} objects")
     sys.exit(1 if complaints else 0)
 
 

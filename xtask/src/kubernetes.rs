@@ -34,7 +34,7 @@ const VERSION: &str = "1.37.0-0.2.2";
 
 const HELP: &str = "\
 Lints the Helm chart, renders it with several sets of values, and checks what comes of it and the plain manifests
-of envoy/kubernetes against Kubernetes' OpenAPI schemas. Fetches Helm and the schemas the first time (90 MB).
+of envoy/kubernetes and istio/kubernetes against Kubernetes' OpenAPI schemas. Fetches Helm and the schemas the first time (90 MB).
 
 Usage: cargo xtask kubernetes [--write]
 
@@ -64,6 +64,7 @@ pub fn check(python: &Path, write: bool) -> Result<()> {
     let folder = root.join("envoy/kubernetes");
     let mut command = Command::new(python);
     command.arg(root.join("xtask/src/kubernetes.py")).arg(folder.join("chart/ingress-wasm")).arg(folder);
+    command.arg(root.join("istio/kubernetes"));
     if write {
         command.arg("--write");
     }

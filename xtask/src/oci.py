@@ -145,9 +145,21 @@ def damaged(folder, module, version):
             file.write_bytes(whole)
 
 
+def load(path):
+    """The module in a file; ends with a word where it holds none."""
+    try:
+        module = pathlib.Path(path).read_bytes()
+    except OSError as error:
+        sys.exit(f"error: {path}: {error.strerror}")
+    if module[:8] == b"\0asm\x0d\0\1\0":
+        sys.exit(f"error: {path} is a WebAssembly component: a gateway loads modules")
+    if module[:8] != b"\0asm\1\0\0\0":
+        sys.exit(f"error: {path} is no WebAssembly module of version 1: `cargo xtask oci` without --module builds one")
+    return module
+
+
 def main():
-    module, folder, version = pathlib.Path(sys.argv[1]).read_bytes(), pathlib.Path(sys.argv[2]), sys.argv[3]
-    assert module[:8] == b"\0asm\1\0\0\0", f"{sys.argv[1]} is no WebAssembly module"
+    module, folder, version = load(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3]
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     write(module, unfinished, version)

@@ -61,6 +61,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (printf "%s/%s" (include "ingress-wasm.namespace" .) (include "ingress-wasm.controller" .)) .Values.controller.existingConfigMap -}}
 {{- end -}}
 
+{{/* "true" where objects are written for the gateway of a mesh. */}}
+{{- define "ingress-wasm.mesh" -}}
+{{- if eq .Values.controller.output "istio" -}}true{{- end -}}
+{{- end -}}
+
+{{/* The Service whose addresses are the status of Ingresses. */}}
+{{- define "ingress-wasm.publishService" -}}
+{{- $controller := .Values.controller -}}
+{{- if $controller.publishService.enabled -}}
+{{- if $controller.publishService.pathOverride -}}
+{{- $controller.publishService.pathOverride -}}
+{{- else if include "ingress-wasm.mesh" . -}}
+{{- printf "%s/%s" $controller.istio.namespace $controller.istio.service -}}
+{{- else if $controller.service.enabled -}}
+{{- printf "%s/%s" (include "ingress-wasm.namespace" .) (include "ingress-wasm.controller" .) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "ingress-wasm.electionID" -}}
 {{- default (printf "%s-leader" (include "ingress-wasm.fullname" .)) .Values.controller.electionID -}}
 {{- end -}}
@@ -75,7 +94,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 
 {{/* "true" where a port needs a privilege. */}}
 {{- define "ingress-wasm.lowPorts" -}}
-{{- if or (lt (int (include "ingress-wasm.port.http" .)) 1024) (lt (int (include "ingress-wasm.port.https" .)) 1024) -}}true{{- end -}}
+{{- if include "ingress-wasm.mesh" . -}}
+{{- else if or (lt (int (include "ingress-wasm.port.http" .)) 1024) (lt (int (include "ingress-wasm.port.https" .)) 1024) -}}true{{- end -}}
 {{- end -}}
 {{- define "ingress-wasm.asRoot" -}}
 {{- if .Values.controller.hostNetwork -}}{{ include "ingress-wasm.lowPorts" . }}{{- end -}}

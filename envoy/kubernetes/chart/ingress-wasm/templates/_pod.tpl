@@ -7,8 +7,11 @@ capabilities:
 
 {{- define "ingress-wasm.args" -}}
 {{- $controller := .Values.controller -}}
+{{- $mesh := include "ingress-wasm.mesh" . -}}
 - controller
+{{- if not $mesh }}
 - --run-dir=/run/ingress-wasm
+{{- end }}
 - --controller-class={{ $controller.ingressClassResource.controllerValue }}
 - --ingress-class={{ $controller.ingressClass }}
 {{- if $controller.ingressClassByName }}
@@ -28,13 +31,32 @@ capabilities:
 - --watch-namespace-selector={{ $controller.scope.namespaceSelector }}
 {{- end }}
 {{- if hasKey $controller.extraArgs "publish-status-address" }}
-{{- else if and $controller.publishService.enabled (or $controller.service.enabled $controller.publishService.pathOverride) }}
-- --publish-service={{ default (printf "%s/%s" (include "ingress-wasm.namespace" .) (include "ingress-wasm.controller" .)) $controller.publishService.pathOverride }}
+{{- else if include "ingress-wasm.publishService" . }}
+- --publish-service={{ include "ingress-wasm.publishService" . }}
+{{- else if $mesh }}
+- --update-status=false
 {{- else if $controller.reportNodeInternalIp }}
 - --report-node-internal-ip-address
 {{- end }}
+{{- if $mesh }}
+{{- with $controller.istio }}
+- --output=istio
+- --istio-namespace={{ .namespace }}
+- --istio-name={{ default (include "ingress-wasm.fullname" $) .name }}
+{{- range $name, $value := .selector }}
+- --istio-selector={{ $name }}={{ $value }}
+{{- end }}
+{{- with .module }}
+- --istio-module={{ . }}
+{{- end }}
+{{- with .moduleSha256 }}
+- --istio-module-sha256={{ . }}
+{{- end }}
+{{- end }}
+{{- else }}
 - --http-port={{ include "ingress-wasm.port.http" . }}
 - --https-port={{ include "ingress-wasm.port.https" . }}
+{{- end }}
 - --healthz-port={{ $controller.metrics.port }}
 {{- with $controller.healthCheckHost }}
 - --healthz-host={{ . }}
@@ -45,10 +67,12 @@ capabilities:
 - --validating-webhook-service={{ include "ingress-wasm.admission" . }}
 - --validating-webhook-configuration={{ include "ingress-wasm.admission" . }}
 {{- end }}
+{{- if not $mesh }}
 - --shutdown-grace-period={{ $controller.shutdownGracePeriod }}
 - --drain-timeout={{ $controller.drainTimeout }}
 {{- if $controller.accessLog }}
 - --access-log=/dev/stdout
+{{- end }}
 {{- end }}
 - --log-format={{ $controller.logFormat }}
 - --log-level={{ $controller.logLevel }}
@@ -65,6 +89,10 @@ capabilities:
 {{- define "ingress-wasm.pod" -}}
 {{- $controller := .Values.controller -}}
 {{- $root := include "ingress-wasm.asRoot" . -}}
+{{- $mesh := include "ingress-wasm.mesh" . -}}
+{{- if and $mesh (or $controller.hostNetwork $controller.hostPort.enabled (eq $controller.kind "DaemonSet")) }}
+{{- fail "controller.output istio has no ports of its own: it excludes hostNetwork, hostPort and the kind DaemonSet" }}
+{{- end -}}
 {{- if le (int $controller.terminationGracePeriodSeconds) (int (add $controller.shutdownGracePeriod $controller.drainTimeout)) }}
 {{- fail "controller.terminationGracePeriodSeconds has to be greater than shutdownGracePeriod and drainTimeout together: the pod would be killed while requests are under way" }}
 {{- end -}}
@@ -81,7 +109,7 @@ metadata:
 spec:
   serviceAccountName: {{ include "ingress-wasm.serviceAccount" . }}
   automountServiceAccountToken: {{ .Values.serviceAccount.automountServiceAccountToken }}
-  terminationGracePeriodSeconds: {{ $controller.terminationGracePeriodSeconds }}
+  terminationGracePeriodSeconds: {{ empty $mesh | ternary $controller.terminationGracePeriodSeconds 60 }}
   enableServiceLinks: false
   {{- if $controller.hostNetwork }}
   hostNetwork: true
@@ -109,7 +137,9 @@ spec:
     {{- if $controller.podSecurityContext }}
     {{- toYaml $controller.podSecurityContext | nindent 4 }}
     {{- else }}
+    {{- if not $mesh }}
     # All containers have the same user: they share Unix sockets.
+    {{- end }}
     {{- if $root }}
     runAsUser: 0
     runAsGroup: 0
@@ -133,10 +163,12 @@ spec:
       {{- end }}
     {{- end }}
     {{- end }}
+  {{- if or (not $mesh) $controller.extraInitContainers }}
   initContainers:
     {{- with $controller.extraInitContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+    {{- if not $mesh }}
     # Writes what Envoy is started with.
     - name: bootstrap
       image: {{ include "ingress-wasm.image" (dict "image" $controller.image "tag" .Chart.AppVersion) }}
@@ -199,6 +231,8 @@ spec:
       volumeMounts:
         - name: run
           mountPath: /run/ingress-wasm
+    {{- end }}
+  {{- end }}
   containers:
     - name: {{ $controller.containerName }}
       image: {{ include "ingress-wasm.image" (dict "image" $controller.image "tag" .Chart.AppVersion) }}
@@ -240,24 +274,32 @@ spec:
       resources:
         {{- toYaml . | nindent 8 }}
       {{- end }}
+      {{- if or (not $mesh) $controller.extraVolumeMounts }}
       volumeMounts:
+        {{- if not $mesh }}
         - name: run
           mountPath: /run/ingress-wasm
+        {{- end }}
         {{- with $controller.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
+      {{- end }}
     {{- with $controller.extraContainers }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- if or (not $mesh) $controller.extraVolumes }}
   volumes:
+    {{- if not $mesh }}
     # In memory, since it holds the key of the self-signed certificate.
     - name: run
       emptyDir:
         medium: Memory
         sizeLimit: 64Mi
+    {{- end }}
     {{- with $controller.extraVolumes }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
+  {{- end }}
   {{- with $controller.nodeSelector }}
   nodeSelector:
     {{- toYaml . | nindent 4 }}
