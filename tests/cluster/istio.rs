@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use ingress_wasm_tests::apiserver::{Answer, Rule};
-use ingress_wasm_tests::client::{Target, WireRequest, once};
+use ingress_wasm_tests::client::{Connection, Target, WireRequest, once};
 use ingress_wasm_tests::istio::{free_addresses, istiod};
 use ingress_wasm_tests::product::{Product, binary};
 use serde_json::{Value, json};
 
 use crate::gateway::{ALL, ENTRIES, FILTERS, GATEWAYS, Gateway, NAMESPACE, PLUGINS, RULES};
-use crate::objects::{annotated, ingress, service};
+use crate::objects::{annotated, ingress, options, service};
 use crate::world::answer;
 
 const INGRESSES: &str = "ingresses.networking.k8s.io";
@@ -261,6 +261,7 @@ pub fn what_is_written_serves() -> Result<(), String> {
     let mut gateway = Gateway::without(&[
         annotated(ingress("shop", "web"), &[("proxy-connect-timeout", "7")]),
         annotated(ingress("denied", "web"), &[("denylist-source-range", "0.0.0.0/0")]),
+        options(&json!({"use-gzip": "true", "keep-alive-requests": "3"})),
     ])?;
     let filter = Command::new(binary()?).args(["filter", "--output"]).arg(gateway.module()).status();
     assert!(filter.map_err(|error| error.to_string())?.success());
@@ -281,6 +282,15 @@ pub fn what_is_written_serves() -> Result<(), String> {
     };
     for (host, expected) in [("shop.example", "web"), ("denied.example", "403"), ("nobody.example", "404")] {
         assert_eq!(ask(host).map_err(|error| error.to_string())?, expected, "{host}");
+    }
+    // What the ConfigMap says of connections holds.
+    let request = WireRequest::new("GET", "shop.example", "/").header("accept-encoding", "gzip");
+    let mut connection =
+        Connection::open(&Target::plain(addresses.http)).map_err(|error| error.to_string())?;
+    for last in [false, false, true] {
+        let response = connection.exchange(&request).map_err(|error| error.to_string())?;
+        assert_eq!(response.header("content-encoding").as_deref(), Some("gzip"));
+        assert_eq!(response.header("connection").as_deref() == Some("close"), last);
     }
     Ok(())
 }

@@ -28,12 +28,6 @@ use Severity::{Error, Note, Warning};
 /// Annotations, whatever they ask for.
 const ANNOTATIONS: &[Gap] = &[
     gap(
-        "mirror-target",
-        Error,
-        "nothing is mirrored: the path and the headers of a copy cannot be set at a gateway",
-        "mirror behind the gateway, or serve the Ingress stand-alone",
-    ),
-    gap(
         "auth-tls-secret",
         Error,
         "requests to its hosts are answered 403: no certificates of clients are asked for at the gateway",
@@ -105,6 +99,15 @@ const OPTIONS: &[(bool, Gap)] = &[
         ),
     ),
     (
+        true,
+        gap(
+            "service-upstream",
+            Warning,
+            "requests go to the endpoints that the mesh knows, not to the addresses of Services",
+            "leave it away",
+        ),
+    ),
+    (
         false,
         gap(
             "use-http2",
@@ -115,6 +118,17 @@ const OPTIONS: &[(bool, Gap)] = &[
     ),
 ];
 
+/// Options of the ConfigMap that a gateway has settings of its own for, whatever they ask for.
+const SETTINGS: &[Gap] = &[
+    gap("upstream-keepalive-connections", Warning, KEPT, KEEP),
+    gap("upstream-keepalive-requests", Warning, KEPT, KEEP),
+    gap("upstream-keepalive-time", Warning, KEPT, KEEP),
+    gap("upstream-keepalive-timeout", Warning, KEPT, KEEP),
+];
+
+const KEPT: &str = "connections to backends are kept as the mesh has it";
+const KEEP: &str = "say it in a DestinationRule of the Service, under `connectionPool`";
+
 /// What an Ingress asks for that is not carried out. The reason, where its rules are denied for it.
 pub fn check(ingress: &Ingress, annotations: &AnnotationSet<'_>, report: &mut Report) -> Option<String> {
     for gap in ANNOTATIONS {
@@ -123,7 +137,18 @@ pub fn check(ingress: &Ingress, annotations: &AnnotationSet<'_>, report: &mut Re
         }
     }
     let setting = annotations.get("backend-protocol")?;
+    let names_itself = annotations.get("proxy-ssl-secret").is_some_and(|setting| setting.asks())
+        && matches!(annotations.value("proxy-ssl-server-name"), Some(Value::Text(text)) if text == "on");
     match setting.parse() {
+        Ok(Value::Text(text)) if !names_itself && is_one_of(&text, &["HTTPS", "GRPCS"]) => {
+            let consequence =
+                "backends get the Host of the request as the server name (SNI): ingress-nginx sends none";
+            let diagnostic = Diagnostic::warning("istio-sni", consequence).remedy(
+                "where a backend does not take that, set proxy-ssl-secret, proxy-ssl-name and proxy-ssl-server-name: on",
+            );
+            report.annotation(ingress, setting.key, diagnostic);
+            None
+        }
         Ok(Value::Text(text)) if text.eq_ignore_ascii_case("AUTO_HTTP") => {
             let reason = "a mesh cannot choose the protocol of backends by that of the client's connection";
             let diagnostic =
@@ -136,13 +161,17 @@ pub fn check(ingress: &Ingress, annotations: &AnnotationSet<'_>, report: &mut Re
     }
 }
 
+fn is_one_of(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.eq_ignore_ascii_case(word))
+}
+
 /// What holds for all Ingresses, and what the ConfigMap asks for that is not carried out.
 pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report) {
     report.add(
         Diagnostic::note(
             "istio-load-balancing",
-            "among the endpoints of a Service the mesh chooses, by least requests and not in turn, unless an Ingress \
-             or the ConfigMap asks for something else",
+            "among the endpoints of a Service the mesh chooses, by least requests and not in turn, where an Ingress or \
+             the ConfigMap asks for turns, or for nothing",
         )
         .remedy("a DestinationRule of the Service says otherwise"),
     );
@@ -155,6 +184,19 @@ pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report)
             "set `meshConfig.pathNormalization.normalization: NONE` where backends need paths as they came",
         ),
     );
+    report.add(
+        Diagnostic::note(
+            "istio-connections",
+            "a connection to a backend may take as long as the mesh allows, 10 s, and not 5 s as with ingress-nginx, \
+             where an Ingress or the ConfigMap asks for 5 s, or for nothing; one that lies unused is kept for an hour \
+             and not for a minute",
+        )
+        .remedy("set `meshConfig.connectTimeout: 5s`, and `connectionPool.http.idleTimeout` in DestinationRules"),
+    );
+    report.add(Diagnostic::note(
+        "istio-headers",
+        "a gateway takes x-forwarded-client-cert from clients, and may add headers for tracing to requests",
+    ));
     report.add(Diagnostic::note(
         "istio-request-id",
         "requests without X-Request-ID get one from the gateway: a UUID, and not 32 hexadecimal digits",
@@ -162,12 +204,20 @@ pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report)
     let Some(map) = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)) else {
         return;
     };
+    let mut say = |gap: &Gap, text: &str| {
+        let object = ObjectRef { kind: Kind::ConfigMap, name: map.metadata.name.clone() };
+        let diagnostic = gap.diagnostic().object(object, map.metadata.source.clone());
+        report.add(diagnostic.field(format!("data[\"{}\"]", gap.name), text));
+    };
     for (asks, gap) in OPTIONS {
-        let Some(text) = map.data.get(gap.name) else { continue };
-        if parse_bool(text) == Some(*asks) {
-            let object = ObjectRef { kind: Kind::ConfigMap, name: map.metadata.name.clone() };
-            let diagnostic = gap.diagnostic().object(object, map.metadata.source.clone());
-            report.add(diagnostic.field(format!("data[\"{}\"]", gap.name), text));
+        match map.data.get(gap.name) {
+            Some(text) if parse_bool(text) == Some(*asks) => say(gap, text),
+            _ => {}
+        }
+    }
+    for gap in SETTINGS {
+        if let Some(text) = map.data.get(gap.name).filter(|text| !text.trim().is_empty()) {
+            say(gap, text);
         }
     }
 }
@@ -199,7 +249,7 @@ mod tests {
         for gap in ANNOTATIONS {
             assert!(lookup(gap.name).is_some(), "{}", gap.name);
         }
-        for (_, gap) in OPTIONS {
+        for gap in OPTIONS.iter().map(|(_, gap)| gap).chain(SETTINGS) {
             assert!(config_option(gap.name).is_some(), "{}", gap.name);
         }
     }

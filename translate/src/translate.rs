@@ -93,10 +93,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         };
         let unserved = if options.mesh { mesh::check(ingress, annotations, &mut report) } else { None };
         let stand_in = error_pages::stand_in(ingress, annotations, &mut backends, &mut report);
-        let mirror = match options.mesh {
-            false => mirror::read(ingress, annotations, &mut backends, &mut report),
-            true => None,
-        };
+        let mirror = mirror::read(ingress, annotations, &mut backends, &mut report);
         let context = Context {
             snapshot,
             defaults: &defaults,

@@ -368,7 +368,11 @@ impl ControllerArgs {
                 mesh,
                 ..Options::default()
             },
-            status: self.status.settings(),
+            status: StatusSettings {
+                // The gateway goes on serving without us.
+                clear_at_end: self.status.update_status_on_shutdown && !mesh,
+                ..self.status.settings()
+            },
             webhook: self.webhook.settings(),
             healthz: SocketAddr::new(self.healthz_host.unwrap_or(all), self.healthz_port),
             server,

@@ -55,18 +55,15 @@ pub(super) fn cluster(
         }
         .into(),
         circuit_breakers: Some(without_limits()),
-        typed_extension_protocol_options: [(
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(),
-            http(
-                transport.is_some_and(|transport| transport.http2),
-                match settings.load_balancing {
-                    _ if settings.mirror => as_mirror(),
-                    LoadBalancing::Hash => without_hash(),
-                    LoadBalancing::RoundRobin | LoadBalancing::LeastRequest => Vec::new(),
-                },
-                connections,
-            ),
-        )]
+        typed_extension_protocol_options: [http_options(protocol(
+            transport.is_some_and(|transport| transport.http2),
+            match settings.load_balancing {
+                _ if settings.mirror => as_mirror(),
+                LoadBalancing::Hash => without_hash(),
+                LoadBalancing::RoundRobin | LoadBalancing::LeastRequest => Vec::new(),
+            },
+            connections,
+        ))]
         .into(),
         transport_socket: transport
             .and_then(|transport| Some(backend_tls(transport.tls.as_deref()?, transport.http2, secrets)))
@@ -192,7 +189,11 @@ fn without_limits() -> cluster::CircuitBreakers {
 }
 
 /// HTTP/1.1 towards backends, as nginx speaks it, or HTTP/2.
-fn http(http2: bool, http_filters: Vec<hcm::HttpFilter>, connections: &BackendConnections) -> Any {
+pub(super) fn protocol(
+    http2: bool,
+    http_filters: Vec<hcm::HttpFilter>,
+    connections: &BackendConnections,
+) -> upstream_http::HttpProtocolOptions {
     use upstream_http::http_protocol_options::explicit_http_config::ProtocolConfig;
     use upstream_http::http_protocol_options::{ExplicitHttpConfig, UpstreamProtocolOptions};
 
@@ -204,7 +205,7 @@ fn http(http2: bool, http_filters: Vec<hcm::HttpFilter>, connections: &BackendCo
             ..core::Http1ProtocolOptions::default()
         })
     };
-    pack_any(upstream_http::HttpProtocolOptions {
+    upstream_http::HttpProtocolOptions {
         common_http_protocol_options: Some(core::HttpProtocolOptions {
             idle_timeout: duration(connections.keep_alive),
             max_requests_per_connection: if connections.keep {
@@ -220,7 +221,12 @@ fn http(http2: bool, http_filters: Vec<hcm::HttpFilter>, connections: &BackendCo
         })),
         http_filters,
         ..upstream_http::HttpProtocolOptions::default()
-    })
+    }
+}
+
+/// The name under which a cluster has them, and their packed form.
+pub(super) fn http_options(options: upstream_http::HttpProtocolOptions) -> (String, Any) {
+    ("envoy.extensions.upstreams.http.v3.HttpProtocolOptions".to_owned(), pack_any(options))
 }
 
 /// The cluster that reaches the xDS server.

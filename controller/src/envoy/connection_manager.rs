@@ -82,7 +82,6 @@ pub(super) fn connection_manager(
     };
     // Probes keep their connections.
     let unless_probe = |time: Duration| duration(if kind == Kind::Probe { Duration::ZERO } else { time });
-    let keeps = !clients.keep_alive.is_zero();
     let compressors = (kind != Kind::Probe).then(|| compressors(clients));
     hcm::HttpConnectionManager {
         codec_type: manager::CodecType::Auto.into(),
@@ -119,22 +118,13 @@ pub(super) fn connection_manager(
             ])
             .flatten()
             .collect(),
-        common_http_protocol_options: Some(core::HttpProtocolOptions {
-            // nginx `keepalive_timeout`. A connection on which nothing comes is closed even where none is kept.
-            idle_timeout: unless_probe(if keeps { clients.keep_alive } else { clients.header_timeout }),
-            // nginx `keepalive_requests`.
-            max_requests_per_connection: match kind {
-                Kind::Probe => None,
-                Kind::Http | Kind::Https | Kind::HttpsAsking if keeps => {
-                    clients.keep_alive_requests.and_then(number)
-                }
-                Kind::Http | Kind::Https | Kind::HttpsAsking => number(1),
+        common_http_protocol_options: Some(match kind {
+            Kind::Probe => core::HttpProtocolOptions {
+                idle_timeout: duration(Duration::ZERO),
+                max_requests_per_connection: None,
+                ..common_options(clients)
             },
-            // nginx limits the size of a request's headers, not their number; so does the filter.
-            max_headers_count: number(1000),
-            headers_with_underscores_action: core::http_protocol_options::HeadersWithUnderscoresAction::Allow
-                .into(),
-            ..core::HttpProtocolOptions::default()
+            Kind::Http | Kind::Https | Kind::HttpsAsking => common_options(clients),
         }),
         http_protocol_options: Some(core::Http1ProtocolOptions {
             allow_absolute_url: boolean(true),
@@ -145,13 +135,7 @@ pub(super) fn connection_manager(
             ignore_http_11_upgrade: vec![upgrades::ignored()],
             ..core::Http1ProtocolOptions::default()
         }),
-        http2_protocol_options: Some(core::Http2ProtocolOptions {
-            // nginx `http2_max_concurrent_streams`.
-            max_concurrent_streams: number(clients.http2_streams),
-            initial_stream_window_size: number(64 * 1024),
-            initial_connection_window_size: number(1024 * 1024),
-            ..core::Http2ProtocolOptions::default()
-        }),
+        http2_protocol_options: Some(http2_options(clients)),
         // As much as the filter is to judge by `large-client-header-buffers`; Envoy's own limit is 60.
         max_request_headers_kb: number(128),
         // For what happens before a route is chosen: nginx `client_header_timeout`, `client_body_timeout`.
@@ -176,6 +160,37 @@ pub(super) fn connection_manager(
         ))],
         delayed_close_timeout: duration(Duration::from_secs(1)),
         ..hcm::HttpConnectionManager::default()
+    }
+}
+
+/// How long connections are kept, and for how many requests.
+pub(super) fn common_options(clients: &ClientConnections) -> core::HttpProtocolOptions {
+    let keeps = !clients.keep_alive.is_zero();
+    core::HttpProtocolOptions {
+        // nginx `keepalive_timeout`. A connection on which nothing comes is closed even where none is kept.
+        idle_timeout: duration(if keeps { clients.keep_alive } else { clients.header_timeout }),
+        // nginx `keepalive_requests`.
+        max_requests_per_connection: if keeps {
+            clients.keep_alive_requests.and_then(number)
+        } else {
+            number(1)
+        },
+        // nginx limits the size of a request's headers, not their number; so does the filter.
+        max_headers_count: number(1000),
+        headers_with_underscores_action: core::http_protocol_options::HeadersWithUnderscoresAction::Allow
+            .into(),
+        ..core::HttpProtocolOptions::default()
+    }
+}
+
+/// HTTP/2 with clients.
+pub(super) fn http2_options(clients: &ClientConnections) -> core::Http2ProtocolOptions {
+    core::Http2ProtocolOptions {
+        // nginx `http2_max_concurrent_streams`.
+        max_concurrent_streams: number(clients.http2_streams),
+        initial_stream_window_size: number(64 * 1024),
+        initial_connection_window_size: number(1024 * 1024),
+        ..core::Http2ProtocolOptions::default()
     }
 }
 

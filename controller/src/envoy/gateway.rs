@@ -3,22 +3,27 @@
 //!
 //! Deliberately knows nothing of how they get there.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use envoy_types::pb::google::protobuf::Any;
-use ingress_wasm_translate::output::{KEPT_BACK, Translation};
+use ingress_wasm_translate::connections::{BackendConnections, ClientConnections};
+use ingress_wasm_translate::output::{KEPT_BACK, RouteProfile, Translation};
 
-use super::connection_manager::private_headers;
+use super::clusters::{http_options, protocol};
+use super::compression::compressors;
+use super::connection_manager::{common_options, http2_options, private_headers};
 use super::json::{ToJsonError, to_json};
 use super::local_reply::local_replies;
 use super::names::{
     CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER, FILTER, HASH_HEADER,
     PROFILE_HEADER,
 };
-use super::pb::{core, duration, hcm, number, pack_any, route, router, seconds};
+use super::pb::{cluster, core, duration, hcm, number, pack_any, route, router};
 use super::routes::{Profiles, by_profile};
 use super::sessions::session_filter;
 use super::upgrades;
+use super::upstream_filters::as_mirror;
 
 /// What Envoy tells a backend of clients where it is told to be the edge of a network. nginx tells nothing like it.
 const EDGE_HEADERS: [&str; 2] = ["x-envoy-external-address", "x-envoy-internal"];
@@ -30,7 +35,10 @@ const EDGE_HEADERS: [&str; 2] = ["x-envoy-external-address", "x-envoy-internal"]
 /// # Errors
 ///
 /// [`ToJsonError`], which no message is known to cause.
-pub fn connection_manager_patch(port: u16) -> Result<serde_json::Value, ToJsonError> {
+pub fn connection_manager_patch(
+    port: u16,
+    clients: &ClientConnections,
+) -> Result<serde_json::Value, ToJsonError> {
     use hcm::http_connection_manager as manager;
 
     // One for all listeners: which of them have TLS, only Envoy knows.
@@ -38,11 +46,7 @@ pub fn connection_manager_patch(port: u16) -> Result<serde_json::Value, ToJsonEr
         "%DOWNSTREAM_TLS_VERSION% {port} %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% %REQUESTED_SERVER_NAME%"
     );
     json(&pack_any(hcm::HttpConnectionManager {
-        common_http_protocol_options: Some(core::HttpProtocolOptions {
-            idle_timeout: seconds(75),
-            max_headers_count: number(1000),
-            ..core::HttpProtocolOptions::default()
-        }),
+        common_http_protocol_options: Some(common_options(clients)),
         http_protocol_options: Some(core::Http1ProtocolOptions {
             accept_http_10: true,
             default_host_for_http_10: "_".to_owned(),
@@ -50,9 +54,10 @@ pub fn connection_manager_patch(port: u16) -> Result<serde_json::Value, ToJsonEr
             ignore_http_11_upgrade: vec![upgrades::ignored()],
             ..core::Http1ProtocolOptions::default()
         }),
+        http2_protocol_options: Some(http2_options(clients)),
         max_request_headers_kb: number(128),
-        stream_idle_timeout: seconds(60),
-        request_headers_timeout: seconds(60),
+        stream_idle_timeout: duration(clients.body_timeout),
+        request_headers_timeout: duration(clients.header_timeout),
         skip_xff_append: true,
         preserve_external_request_id: true,
         server_header_transformation: manager::ServerHeaderTransformation::PassThrough.into(),
@@ -65,6 +70,28 @@ pub fn connection_manager_patch(port: u16) -> Result<serde_json::Value, ToJsonEr
         early_header_mutation_extensions: vec![private_headers(&connection)],
         delayed_close_timeout: duration(Duration::from_secs(1)),
         ..hcm::HttpConnectionManager::default()
+    }))
+}
+
+/// The filters that compress answers, which go first.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn compressor_filters(clients: &ClientConnections) -> Result<Vec<serde_json::Value>, ToJsonError> {
+    compressors(clients).map(|filter| plain(&pack_any(filter))).collect()
+}
+
+/// What is merged into the cluster of a mirror, so that a copy has its path and its body.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn mirror_cluster_patch(backends: &BackendConnections) -> Result<serde_json::Value, ToJsonError> {
+    let (name, options) = http_options(protocol(false, as_mirror(), backends));
+    plain(&pack_any(cluster::Cluster {
+        typed_extension_protocol_options: [(name, options)].into(),
+        ..cluster::Cluster::default()
     }))
 }
 
@@ -108,17 +135,20 @@ pub fn route_configuration_patch(translation: &Translation) -> Result<serde_json
     }))
 }
 
-/// The virtual host that takes every request: a route for each route profile, each of which takes the cluster from
-/// the private header.
+/// The virtual host that takes every request: a route for each of these route profiles, each of which takes the
+/// cluster from the private header.
 ///
 /// # Errors
 ///
 /// As [`connection_manager_patch`].
-pub fn virtual_host(translation: &Translation) -> Result<serde_json::Value, ToJsonError> {
+pub fn virtual_host(
+    translation: &Translation,
+    profiles: &BTreeMap<String, RouteProfile>,
+) -> Result<serde_json::Value, ToJsonError> {
     plain(&pack_any(route::VirtualHost {
         name: FILTER.to_owned(),
         domains: vec!["*".to_owned()],
-        matcher: Some(by_profile(Profiles::of(translation), false)),
+        matcher: Some(by_profile(Profiles { named: profiles, ..Profiles::of(translation) }, false)),
         ..route::VirtualHost::default()
     }))
 }

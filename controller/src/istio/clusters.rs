@@ -22,6 +22,8 @@ pub(super) struct Policy {
     pub load_balancing: LoadBalancing,
     pub http2: bool,
     pub tls: Option<Tls>,
+    /// Requests are copies of others: the EnvoyFilter has a patch for it.
+    pub mirror: bool,
 }
 
 /// TLS towards a host.
@@ -40,6 +42,7 @@ impl Default for Policy {
             load_balancing: LoadBalancing::default(),
             http2: false,
             tls: None,
+            mirror: false,
         }
     }
 }
@@ -117,7 +120,12 @@ impl Clusters {
         let base = match entry.ports.get(&port) {
             Some(base) => base.clone(),
             None => {
-                let base = if plain || entry.external.is_some() { policy.clone() } else { Policy::default() };
+                let base = if plain || entry.external.is_some() {
+                    // What is done to copies must not be done to requests.
+                    Policy { mirror: false, ..policy.clone() }
+                } else {
+                    Policy::default()
+                };
                 entry.ports.insert(port, base.clone());
                 base
             }
@@ -127,6 +135,16 @@ impl Clusters {
             entry.subsets.insert(subset.clone(), policy);
         }
         self.destinations.insert(name.to_owned(), Destination { host, port, subset });
+    }
+
+    /// The clusters of mirrors, by their names in the mesh.
+    pub fn mirrors(&self) -> impl Iterator<Item = String> {
+        let mirrors = self.destinations.values().filter(|destination| {
+            let subsets = self.hosts.get(&destination.host).map(|host| &host.subsets);
+            let policy = subsets.zip(destination.subset.as_ref()).and_then(|(all, name)| all.get(name));
+            policy.is_some_and(|policy| policy.mirror)
+        });
+        mirrors.map(Destination::cluster)
     }
 
     /// The name in the mesh of a cluster of the translation. One that has `$host` in it stands for many.
@@ -184,6 +202,7 @@ fn policy(cluster: &Cluster, transport: Option<&Transport>) -> Policy {
     Policy {
         connect_timeout: cluster.connect_timeout,
         load_balancing: cluster.load_balancing,
+        mirror: cluster.mirror,
         http2: transport.is_some_and(|transport| transport.http2),
         tls: backend.map(|tls| Tls::Backend(Box::new(tls.clone()))).or_else(named),
     }
@@ -192,8 +211,11 @@ fn policy(cluster: &Cluster, transport: Option<&Transport>) -> Policy {
 impl Policy {
     /// A name for a subset with these settings: a label of DNS, other for other settings.
     fn name(&self) -> String {
-        let Policy { connect_timeout, load_balancing, http2, tls } = self;
+        let Policy { connect_timeout, load_balancing, http2, tls, mirror } = self;
         let mut parts = Vec::new();
+        if *mirror {
+            parts.push("mirror".to_owned());
+        }
         match (http2, tls.is_some()) {
             (false, false) => {}
             (false, true) => parts.push("https".to_owned()),

@@ -111,7 +111,7 @@ fn subset_policy(
 }
 
 fn traffic_policy(policy: &Policy, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) -> Value {
-    let Policy { connect_timeout, load_balancing, http2, tls } = policy;
+    let Policy { connect_timeout, load_balancing, http2, tls, mirror: _ } = policy;
     let balancer = match load_balancing {
         LoadBalancing::RoundRobin => json!({"simple": "ROUND_ROBIN"}),
         LoadBalancing::LeastRequest => json!({"simple": "LEAST_REQUEST"}),

@@ -6,18 +6,29 @@
 use ingress_wasm_translate::output::Translation;
 use serde_json::{Value, json};
 
+use super::clusters::Clusters;
 use super::{IstioError, Settings};
 use crate::envoy::{
-    connection_manager_patch, route_configuration_patch, router_patch, session_filter_patch, virtual_host,
+    compressor_filters, connection_manager_patch, mirror_cluster_patch, route_configuration_patch,
+    router_patch, session_filter_patch, virtual_host,
 };
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
 const ROUTER: &str = "envoy.filters.http.router";
 
 /// The patches of the gateway.
-pub(super) fn envoy_filter(translation: &Translation, settings: &Settings) -> Result<Value, IstioError> {
-    let manager = connection_manager_patch(settings.http_port)?;
-    let host = virtual_host(translation)?;
+pub(super) fn envoy_filter(
+    translation: &Translation,
+    clusters: &Clusters,
+    settings: &Settings,
+) -> Result<Value, IstioError> {
+    let clients = &translation.connections.clients;
+    let manager = connection_manager_patch(settings.http_port, clients)?;
+    let mut profiles = translation.route_profiles.clone();
+    for mirror in profiles.values_mut().filter_map(|profile| profile.mirror.as_mut()) {
+        mirror.cluster = clusters.renamed(&mirror.cluster);
+    }
+    let host = virtual_host(translation, &profiles)?;
     let routes = route_configuration_patch(translation)?;
     let router =
         json!({"listener": {"filterChain": {"filter": {"name": MANAGER, "subFilter": {"name": ROUTER}}}}});
@@ -41,6 +52,16 @@ pub(super) fn envoy_filter(translation: &Translation, settings: &Settings) -> Re
         // Behind the WasmPlugin, which says what it is to do.
         let filter = session_filter_patch()?;
         patches.push(patch(settings, "HTTP_FILTER", router, "INSERT_BEFORE", Some(filter)));
+    }
+    // Each goes before those that are there: the last one is the first.
+    for filter in compressor_filters(clients)?.into_iter().rev() {
+        let at = json!({"listener": {"filterChain": {"filter": {"name": MANAGER}}}});
+        patches.push(patch(settings, "HTTP_FILTER", at, "INSERT_FIRST", Some(filter)));
+    }
+    for cluster in clusters.mirrors() {
+        let value = mirror_cluster_patch(&translation.connections.backends)?;
+        let at = json!({"cluster": {"name": cluster}});
+        patches.push(patch(settings, "CLUSTER", at, "MERGE", Some(value)));
     }
     for port in [settings.http_port, settings.https_port] {
         let at = json!({"routeConfiguration": {"portNumber": port}});

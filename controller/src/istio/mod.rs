@@ -110,7 +110,7 @@ pub fn objects(
     objects.extend(destinations::destination_rules(&clusters, settings, &mut diagnostics));
     objects.extend(gateway::gateways(translation, settings, &mut diagnostics));
     objects.extend(gateway::virtual_services(translation, &clusters, settings));
-    objects.push(envoy_filter::envoy_filter(translation, settings)?);
+    objects.push(envoy_filter::envoy_filter(translation, &clusters, settings)?);
     objects.push(plugin::plugin(&config, settings)?);
     for object in &objects {
         let size = object.to_string().len();

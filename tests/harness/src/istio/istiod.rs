@@ -404,11 +404,16 @@ impl<'a> Mesh<'a> {
             cluster["connect_timeout"] =
                 format!("{}.{:03}s", milliseconds / 1000, milliseconds % 1000).into();
         }
-        if policy["connectionPool"]["http"]["h2UpgradePolicy"] == "UPGRADE" {
+        let http2 = policy["connectionPool"]["http"]["h2UpgradePolicy"] == "UPGRADE";
+        // Without a name of its own istiod has Envoy send that of the request (`PILOT_ENABLE_AUTO_SNI`).
+        let named_by_request = !policy["tls"].is_null() && policy["tls"]["sni"].is_null();
+        if http2 || named_by_request {
+            let protocol = if http2 { "http2_protocol_options" } else { "http_protocol_options" };
             cluster["typed_extension_protocol_options"] = json!({
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                     "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions",
-                    "explicit_http_config": {"http2_protocol_options": {}},
+                    "explicit_http_config": {protocol: {}},
+                    "upstream_http_protocol_options": {"auto_sni": named_by_request},
                 },
             });
         }
