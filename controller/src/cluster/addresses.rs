@@ -28,6 +28,8 @@ pub struct Address {
 pub enum Unknown {
     #[error("{0}")]
     Kube(#[from] kube::Error),
+    #[error("the API server does not answer in time")]
+    NoAnswer,
     #[error("the Service {0} of --publish-service does not exist")]
     NoService(ObjectName),
     #[error("the Service {0} of --publish-service has no address: it is of type {1} without a cluster IP")]

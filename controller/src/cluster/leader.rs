@@ -22,6 +22,12 @@ use tokio::task::JoinHandle;
 
 use super::activity::Activity;
 
+/// How often one that does not hold the Lease looks at it, at least: one that is handed back is taken soon.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long handing it back may take at the end.
+const RELEASE: Duration = Duration::from_secs(5);
+
 /// What a replica takes part in.
 #[derive(Debug, Clone)]
 pub struct Election {
@@ -190,7 +196,10 @@ impl Elector {
         match until {
             // A holder tries again soon: time is short.
             Some(until) => (retry / 4).min(until.saturating_duration_since(Instant::now())),
-            None => retry + jitter(retry / 5),
+            None => {
+                let retry = retry.min(LOOK);
+                retry + jitter(retry / 5)
+            }
         }
     }
 
@@ -316,21 +325,10 @@ impl Elector {
         if !held {
             return;
         }
-        let lease = match self.lease.take() {
-            Some(lease) => Some(lease),
-            None => self.leases.get_opt(&self.election.lease).await.ok().flatten(),
-        };
-        let Some(mut lease) = lease else { return };
-        let spec = lease.spec.get_or_insert_default();
-        if spec.holder_identity.as_ref() != Some(&self.election.identity) {
-            return;
-        }
-        spec.holder_identity = Some(String::new());
-        spec.lease_duration_seconds = Some(1);
-        let params = PostParams::default();
-        let release = self.leases.replace(&self.election.lease, &params, &lease);
-        match tokio::time::timeout(self.deadline(), release).await {
-            Ok(Ok(_)) => tracing::info!(lease = self.election.lease, "the Lease is handed back"),
+        let patience = self.deadline().min(RELEASE);
+        match tokio::time::timeout(patience, self.release()).await {
+            Ok(Ok(true)) => tracing::info!(lease = self.election.lease, "the Lease is handed back"),
+            Ok(Ok(false)) => tracing::info!(lease = self.election.lease, "the Lease is held by another"),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the Lease is not handed back: another replica waits for its end")
             }
@@ -338,6 +336,23 @@ impl Elector {
                 tracing::warn!("the Lease is not handed back in time: another replica waits for its end")
             }
         }
+    }
+
+    /// Whether it was ours to release.
+    async fn release(&mut self) -> Result<bool, kube::Error> {
+        let lease = match self.lease.take() {
+            Some(lease) => Some(lease),
+            None => self.leases.get_opt(&self.election.lease).await?,
+        };
+        let Some(mut lease) = lease else { return Ok(false) };
+        let spec = lease.spec.get_or_insert_default();
+        if spec.holder_identity.as_ref() != Some(&self.election.identity) {
+            return Ok(false);
+        }
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        self.leases.replace(&self.election.lease, &PostParams::default(), &lease).await?;
+        Ok(true)
     }
 }
 

@@ -128,18 +128,21 @@ impl Site {
                 biased;
                 () = told(&mut ends) => break,
                 () = self.status.leadership.changed() => self.addresses = None,
-                _ = look.tick() => self.find().await,
+                _ = look.tick() => tokio::select! {
+                    () = self.find() => {}
+                    () = told(&mut ends) => break,
+                },
                 Ok(()) = self.status.served.changed() => {}
                 () = until(again), if again.is_some() => {}
             }
             if !self.status.leadership.holds() {
                 continue;
             }
-            if self.addresses.is_none() {
-                self.find().await;
-            }
             tokio::select! {
                 () = async {
+                    if self.addresses.is_none() {
+                        self.find().await;
+                    }
                     self.sync().await;
                     tokio::time::sleep(PAUSE).await;
                 } => {}
@@ -157,7 +160,8 @@ impl Site {
             return;
         }
         let Status { client, settings, own, .. } = &self.status;
-        match addresses::find(client, settings, own).await {
+        let found = tokio::time::timeout(PATIENCE, addresses::find(client, settings, own)).await;
+        match found.unwrap_or(Err(Unknown::NoAnswer)) {
             Ok(found) => {
                 if self.addresses.as_deref() != Some(&found) {
                     tracing::info!(addresses = words(&found), "published as the status of Ingresses");

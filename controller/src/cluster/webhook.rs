@@ -85,15 +85,8 @@ impl Webhook {
 }
 
 /// Accepts connections; each handshake is a task of its own, so that none holds up another.
-async fn accept(
-    listener: TcpListener,
-    mut tls: Tls,
-    streams: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>,
-) {
+async fn accept(listener: TcpListener, tls: Tls, streams: mpsc::Sender<(TlsStream<TcpStream>, SocketAddr)>) {
     let permits = Arc::new(Semaphore::new(HANDSHAKES));
-    if tls.wait_for(Option::is_some).await.is_err() {
-        return;
-    }
     loop {
         let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
         let (stream, peer) = match listener.accept().await {
@@ -104,6 +97,7 @@ async fn accept(
                 continue;
             }
         };
+        // Closed at once where there is no certificate yet: the API server need not wait to see that nobody answers.
         let Some(config) = tls.borrow().clone() else { continue };
         let streams = streams.clone();
         tokio::spawn(async move {

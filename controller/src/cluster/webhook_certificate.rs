@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
@@ -24,8 +24,12 @@ use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-/// How often it is looked whether anything has changed.
-const PERIOD: Duration = Duration::from_secs(30);
+/// How often it is looked whether anything has changed: in files, and at the API server.
+const PERIOD_OF_FILES: Duration = Duration::from_secs(2);
+const PERIOD: Duration = Duration::from_secs(15);
+
+/// How long one look may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a certificate holds.
 const VALIDITY: SignedDuration = SignedDuration::from_hours(24 * 365);
@@ -76,21 +80,27 @@ pub fn follow(client: Client, origin: Origin) -> watch::Receiver<Option<Arc<Serv
     tokio::spawn(async move {
         let mut held: Option<Pair> = None;
         let mut said = String::new();
-        let mut look = tokio::time::interval(PERIOD);
+        let mut look = tokio::time::interval(match origin {
+            Origin::Files { .. } => PERIOD_OF_FILES,
+            Origin::Made { .. } => PERIOD,
+        });
         look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             look.tick().await;
-            let outcome = current(&client, &origin).await.and_then(|(pair, told)| {
-                if held.as_ref() != Some(&pair) {
-                    // Where the API server does not know of a new one, the one before goes on being shown.
-                    if held.is_none() || told.is_ok() {
-                        config.send_replace(Some(Arc::new(server_config(&pair)?)));
-                        tracing::info!("the admission webhook has a certificate");
-                        held = Some(pair);
+            let current = tokio::time::timeout(PATIENCE, current(&client, &origin)).await;
+            let outcome = current
+                .unwrap_or_else(|_| Err(anyhow!("the API server does not answer in time")))
+                .and_then(|(pair, told)| {
+                    if held.as_ref() != Some(&pair) {
+                        // Where the API server does not know of a new one, the one before goes on being shown.
+                        if held.is_none() || told.is_ok() {
+                            config.send_replace(Some(Arc::new(server_config(&pair)?)));
+                            tracing::info!("the admission webhook has a certificate");
+                            held = Some(pair);
+                        }
                     }
-                }
-                told
-            });
+                    told
+                });
             match outcome {
                 Ok(()) => said.clear(),
                 Err(error) => say(&mut said, &error),

@@ -29,7 +29,7 @@ use super::events::Events;
 use super::leader::{self, Candidate, Election, Leadership};
 use super::raw::Identity;
 use super::served::Served;
-use super::status::Status;
+use super::status::{Status, Writer};
 
 /// Long enough for a machine with other things to do.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,6 +79,15 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         assert!(began.elapsed() < PATIENCE, "{what}: waited in vain");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+async fn resign(candidate: Candidate) {
+    tokio::time::timeout(PATIENCE, candidate.resign()).await.expect("it ends");
+}
+
+async fn finish(writer: Writer, candidate: Candidate) {
+    tokio::time::timeout(PATIENCE, writer.finish()).await.expect("it ends");
+    resign(candidate).await;
 }
 
 fn typed<T: DeserializeOwned>(value: Value) -> T {
@@ -148,7 +157,7 @@ async fn one_leads_and_another_follows_when_it_is_cut_off() {
     assert_eq!(taken.lease_transitions, Some(1));
 
     // One that hands it back is followed without waiting for the end of its time.
-    candidate.resign().await;
+    resign(candidate).await;
     assert!(!second.holds());
     assert_eq!(spec().await.holder_identity.as_deref(), Some(""));
     let (third, _candidate) = stand(&double.client(), "third");
@@ -293,16 +302,14 @@ async fn the_leader_writes_the_status_and_clears_it_when_it_is_the_last() {
     let before = version("i7").await;
 
     // Another replica goes on: the status stays.
-    writer.finish().await;
-    candidate.resign().await;
+    finish(writer, candidate).await;
     pods.delete("one", &kube::api::DeleteParams::default()).await.expect("deleted");
     until("the second leads", async || leads.holds()).await;
     ingresses.create(&params, &ingress("new")).await.expect("made");
     until("of a new one as well", async || status_of(&client, "new").await == written).await;
     assert_eq!(version("i7").await, before, "written again though nothing differs");
 
-    second_writer.finish().await;
-    second_candidate.resign().await;
+    finish(second_writer, second_candidate).await;
     assert_eq!(status_of(&client, "i7").await, Value::Null, "the last one clears it");
     assert_eq!(status_of(&client, "new").await, Value::Null);
 }
@@ -349,7 +356,7 @@ async fn events_are_written_once_whoever_leads() {
     let (_, candidate, task) = start("one", &Arc::default());
     until("both are there", async || said().await == expected).await;
     task.abort();
-    candidate.resign().await;
+    resign(candidate).await;
 
     // The next one finds them, and announces what is new.
     let activity = Arc::new(Activity::default());
@@ -392,7 +399,9 @@ async fn the_webhook_makes_its_certificate_and_answers_by_it() {
     let webhook = Webhook { served, namespace: None, activity: Arc::default() };
     let mut tls = follow(client.clone(), origin);
     webhook.serve(listener, tls.clone());
-    tls.wait_for(Option::is_some).await.expect("a certificate");
+    let certificate = tls.wait_for(Option::is_some);
+    let certificate = tokio::time::timeout(PATIENCE, certificate).await.expect("a certificate in time");
+    drop(certificate.expect("a certificate"));
 
     let told = configurations.get("admission").await.expect("there");
     let bundle = told.webhooks.expect("one").remove(0).client_config.ca_bundle.expect("a bundle").0;
