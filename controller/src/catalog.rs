@@ -65,6 +65,13 @@ impl Catalog {
         !as_before
     }
 
+    /// What a place holds.
+    pub fn get(&self, place: &str) -> Option<Loaded> {
+        let FileObjects { objects, diagnostics, .. } = self.files.get(place)?;
+        let (objects, diagnostics) = (objects.clone(), diagnostics.clone());
+        Some(Loaded { objects, diagnostics, ..Loaded::default() })
+    }
+
     /// Takes away what a place held. Gives whether it held something.
     pub fn take(&mut self, place: &str) -> bool {
         self.files.remove(place).is_some()

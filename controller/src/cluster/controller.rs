@@ -16,11 +16,14 @@ use tokio::sync::watch;
 
 use super::follow::Watch;
 use super::metrics::Metrics;
+use super::quarantine::Quarantine;
 use super::readiness::Accepted;
 use super::served::Served;
-use super::sink::{self, Published as Made, Refusal, Sink, Verdict};
-use super::store::Store;
+use super::sink::{self, NotMade, Published as Made, Refusal, Sink, Verdict};
+use super::store::{Changes, Store};
 use super::watches::{News, Wanted, Watches};
+use crate::xds::Rejection;
+
 /// How long a change may wait for Secrets and ConfigMaps that it names and that are still to be fetched.
 const FETCH_PATIENCE: Duration = Duration::from_secs(2);
 
@@ -54,8 +57,8 @@ struct Published {
     translation: Arc<Translation>,
     since: Instant,
     at: Instant,
-    /// Objects that have changed since something was accepted.
-    changed: BTreeSet<ObjectRef>,
+    /// What has changed since something was accepted.
+    changes: Changes,
     verdict: Pin<Box<dyn Future<Output = Verdict> + Send>>,
 }
 
@@ -74,10 +77,13 @@ struct Site {
     /// What Envoy has accepted last.
     good: Option<Arc<Translation>>,
     said: BTreeSet<Diagnostic>,
-    /// What Envoy or the API server had to say of the last configuration.
+    /// What the API server had to say of the last configuration.
     refused: Vec<Diagnostic>,
-    /// Objects that had changed in what was refused.
-    suspects: BTreeSet<ObjectRef>,
+    /// What Envoy refuses, and what there is to say of it.
+    quarantine: Quarantine,
+    left_out: Vec<Diagnostic>,
+    /// What had changed in what was refused.
+    open: Changes,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -95,7 +101,9 @@ impl Controller {
             good: None,
             said: BTreeSet::new(),
             refused: Vec::new(),
-            suspects: BTreeSet::new(),
+            quarantine: Quarantine::default(),
+            left_out: Vec::new(),
+            open: Changes::new(),
             diagnostics: Vec::new(),
         };
         site.run().await;
@@ -216,10 +224,16 @@ impl Site {
         }
         let seconds = began.elapsed().as_secs_f64();
         self.controller.metrics.translations.observe(seconds);
-        self.diagnostics.clone_from(&translation.diagnostics);
+        self.left_out = self.quarantine.diagnostics(&self.controller.store);
+        self.controller.metrics.objects("refused", self.quarantine.len());
+        if !self.quarantine.is_searching() {
+            // Meanwhile it is of no interest that something lacks what is left out.
+            self.diagnostics.clone_from(&translation.diagnostics);
+            self.diagnostics.retain(|diagnostic| !self.quarantine.hides(diagnostic));
+        }
         let before = self.published.as_ref().map(|published| &published.translation).or(self.good.as_ref());
         // After a refusal Envoy may hold endpoints of what it refused.
-        let before = before.filter(|_| self.refused.is_empty()).cloned();
+        let before = before.filter(|_| self.refused.is_empty() && self.quarantine.is_settled()).cloned();
         let view = self.controller.store.view();
         let sink = &mut self.controller.sink;
         let made =
@@ -228,7 +242,14 @@ impl Site {
             Ok(made) => made,
             Err(error) => {
                 self.controller.metrics.outcome("invalid");
-                self.diagnostics.extend(error.map(|error| *error));
+                match error {
+                    NotMade::Said(diagnostic) => self.diagnostics.push(*diagnostic),
+                    NotMade::Refused(rejection) => {
+                        let changes = self.changes();
+                        self.published = None;
+                        self.rejected(&translation, changes, &[*rejection]);
+                    }
+                }
                 self.say();
                 self.tell();
                 return;
@@ -239,6 +260,12 @@ impl Site {
         let Some(verdict) = verdict else {
             self.controller.metrics.outcome("unchanged");
             tracing::debug!(seconds, "nothing that is served has changed");
+            if self.published.is_none() {
+                // It is as good as accepted.
+                self.controller.store.changes();
+                self.quarantine.proceed(&mut self.controller.store);
+                self.dirty_if_changed();
+            }
             self.tell();
             return;
         };
@@ -252,15 +279,22 @@ impl Site {
         if self.good.is_none() {
             self.wait();
         }
-        let mut changed = self.controller.store.recent();
-        changed.append(&mut self.suspects);
-        if let Some(published) = &mut self.published {
-            changed.append(&mut published.changed);
-        }
+        let changes = self.changes();
         let since = self.published.as_ref().map_or(since, |published| published.since.min(since));
         let at = Instant::now();
-        self.published = Some(Published { translation: Arc::new(translation), since, at, changed, verdict });
+        self.published = Some(Published { translation: Arc::new(translation), since, at, changes, verdict });
         self.tell();
+    }
+
+    /// What has changed since something was accepted.
+    fn changes(&mut self) -> Changes {
+        let mut changes = self.controller.store.changes();
+        // Of several changes of one object, the first says what it was then.
+        if let Some(published) = &mut self.published {
+            changes.append(&mut published.changes);
+        }
+        changes.append(&mut self.open);
+        changes
     }
 
     fn verdict(&mut self, verdict: Verdict) {
@@ -285,33 +319,55 @@ impl Site {
                     self.controller.metrics.outcome("live");
                 }
                 self.refused.clear();
-                self.suspects.clear();
-                let _ = self
-                    .controller
-                    .accepted
-                    .send_replace(Ok(Accepted { generation, since: published.since }));
+                let is_whole = !self.quarantine.is_searching();
+                self.quarantine.accepted(&mut self.controller.store);
+                self.dirty_if_changed();
+                if is_whole || self.good.is_some() {
+                    let accepted = Accepted { generation, since: published.since };
+                    let _ = self.controller.accepted.send_replace(Ok(accepted));
+                }
                 self.good = Some(published.translation);
             }
+            Verdict::Refused(Refusal::Envoy(rejections)) => {
+                self.controller.metrics.outcome("rejected");
+                self.rejected(&published.translation, published.changes, &rejections);
+            }
             Verdict::Refused(refusal) => {
-                self.suspects = published.changed;
-                self.refusal(&refusal, Some(&published.translation));
+                self.open = published.changes;
+                self.refused(&refusal);
             }
             Verdict::Superseded => self.controller.metrics.outcome("superseded"),
         }
         self.tell();
     }
 
-    /// Something is refused of what is published, which may be accepted yet; or nothing is any more.
-    fn refused(&mut self, refusal: &Refusal) {
-        if let Some(published) = &self.published {
-            self.suspects.extend(published.changed.iter().cloned());
-        }
-        self.refusal(refusal, None);
-        self.tell();
+    /// Envoy refuses something: it is left out, or searched for.
+    fn rejected(&mut self, translation: &Translation, changes: Changes, rejections: &[Rejection]) {
+        self.controller.metrics.accepted.set(0);
+        self.controller.metrics.activity.configured("", false);
+        let store = &mut self.controller.store;
+        self.open = self.quarantine.refused(store, rejections, translation, changes);
+        self.left_out = self.quarantine.diagnostics(store);
+        self.dirty_if_changed();
+        self.say();
     }
 
-    fn refusal(&mut self, refusal: &Refusal, translation: Option<&Translation>) {
-        self.refused = sink::diagnostics(refusal, translation, &self.suspects);
+    fn dirty_if_changed(&mut self) {
+        let changed = self.controller.store.changed();
+        if changed.objects {
+            self.dirty.get_or_insert_with(Instant::now);
+        }
+        if changed.wanted {
+            self.want();
+        }
+    }
+
+    /// The API server refuses something of what is published, which may be accepted yet; or nothing any more.
+    fn refused(&mut self, refusal: &Refusal) {
+        let published = self.published.as_ref().map(|published| published.changes.keys());
+        let suspects: BTreeSet<ObjectRef> =
+            published.into_iter().flatten().chain(self.open.keys()).cloned().collect();
+        self.refused = sink::diagnostics(refusal, &suspects);
         if !self.refused.is_empty() {
             self.controller.metrics.outcome("rejected");
             self.controller.metrics.accepted.set(0);
@@ -320,11 +376,12 @@ impl Site {
             self.controller.metrics.accepted.set(1);
         }
         self.say();
+        self.tell();
     }
 
     /// Logs what is new among what there is to say.
     fn say(&mut self) {
-        let all: BTreeSet<Diagnostic> = self.diagnostics.iter().chain(&self.refused).cloned().collect();
+        let all: BTreeSet<Diagnostic> = self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
         for diagnostic in all.difference(&self.said) {
             say(diagnostic);
         }
@@ -342,7 +399,7 @@ impl Site {
         self.untold = None;
         let ingresses = self.controller.store.identities();
         self.controller.metrics.objects("ingress", ingresses.len());
-        let diagnostics = self.diagnostics.iter().chain(&self.refused).cloned().collect();
+        let diagnostics = self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
         let generation = self.good.as_ref().map_or("", |good| good.config.generation.as_str()).into();
         self.controller.served.send_replace(Served {
             ingresses,

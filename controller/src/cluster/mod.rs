@@ -13,6 +13,7 @@
 //!   [`tokio::sync::watch`] channel after each translation and each answer of Envoy: what writes to the API
 //!   server follows that channel and never reaches into the loop.
 //! * `sink` is where translations go: `feed`, or `mesh`, which writes objects of Istio.
+//! * `quarantine` leaves out what Envoy refuses, found by `culprits`, so that the rest is served.
 //! * `leader` says which replica may write to the API server; `status` and `events` write, `addresses` finds what to
 //!   publish; `webhook` answers reviews by `admission`, with a certificate of `webhook_certificate`.
 //! * `edge` is the directory that is shared with Envoy; `readiness`, `operations` and `shutdown` are what
@@ -37,6 +38,7 @@ mod mesh;
 mod metrics;
 mod operations;
 mod pause;
+mod quarantine;
 mod raw;
 mod readiness;
 mod served;

@@ -13,12 +13,12 @@ use ingress_wasm_translate::objects::ObjectRef;
 use ingress_wasm_translate::output::Translation;
 use tokio::sync::mpsc;
 
-use super::culprits::culprits;
 use super::mesh::{self, Complaint, Mesh};
 use super::metrics::Metrics;
 use super::served::View;
+use crate::envoy::FILTER;
 use crate::feed::Feed;
-use crate::xds::{Outcome, Rejection, XdsEvent};
+use crate::xds::{Outcome, Rejection, ResourceType, XdsEvent};
 
 /// Where translations go.
 pub enum Sink {
@@ -61,6 +61,15 @@ pub struct Published {
     pub verdict: Option<Pin<Box<dyn Future<Output = Verdict> + Send>>>,
     /// What there is to say besides.
     pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Why a translation is not on its way: what is served stays.
+#[derive(Debug)]
+pub enum NotMade {
+    /// There is this to say.
+    Said(Box<Diagnostic>),
+    /// The filter would refuse it, which is found out here already.
+    Refused(Box<Rejection>),
 }
 
 impl Sink {
@@ -112,13 +121,13 @@ impl Sink {
     ///
     /// # Errors
     ///
-    /// What there is to say where it cannot be: what is served stays.
+    /// [`NotMade`]
     pub fn publish(
         &mut self,
         translation: &Translation,
         before: Option<&Translation>,
         view: Option<&View>,
-    ) -> Result<Published, Option<Box<Diagnostic>>> {
+    ) -> Result<Published, NotMade> {
         match self {
             Sink::Envoy { feed, .. } => {
                 if before.is_some_and(|before| translation.serves_like(before)) {
@@ -127,7 +136,12 @@ impl Sink {
                 let generation = feed.publish(translation).map_err(|error| {
                     // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
                     tracing::error!(%error, "no configuration can be made of the translation: what is served stays");
-                    None
+                    NotMade::Refused(Box::new(Rejection {
+                        kind: ResourceType::Extension,
+                        names: vec![FILTER.to_owned()],
+                        by_name: false,
+                        message: error.to_string(),
+                    }))
                 })?;
                 let publisher = feed.publisher().clone();
                 let verdict = async move {
@@ -143,7 +157,7 @@ impl Sink {
                 let snapshot = view.map(|view| Arc::clone(&view.snapshot)).unwrap_or_default();
                 let (diagnostics, number) = mesh.publish(translation, &snapshot).map_err(|error| {
                     let consequence = format!("{error}; what was written before goes on serving");
-                    Some(Box::new(Diagnostic::error("istio-not-written", consequence)))
+                    NotMade::Said(Box::new(Diagnostic::error("istio-not-written", consequence)))
                 })?;
                 let verdict = number.map(|number| -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
                     let written = mesh.written(number);
@@ -158,18 +172,11 @@ impl Sink {
     }
 }
 
-/// What to say of a refusal. `changed` are the objects that have changed since all was well.
-pub fn diagnostics(
-    refusal: &Refusal,
-    translation: Option<&Translation>,
-    changed: &BTreeSet<ObjectRef>,
-) -> Vec<Diagnostic> {
-    match (refusal, translation) {
-        (Refusal::Envoy(rejections), Some(translation)) => {
-            rejections.iter().flat_map(|rejection| culprits(rejection, translation, changed)).collect()
-        }
-        (Refusal::Envoy(_), None) => Vec::new(),
-        (Refusal::Api(complaints), _) => mesh::diagnostics(complaints, changed),
+/// What to say of a refusal of the API server. `changed` are the objects that have changed since all was well.
+pub fn diagnostics(refusal: &Refusal, changed: &BTreeSet<ObjectRef>) -> Vec<Diagnostic> {
+    match refusal {
+        Refusal::Envoy(_) => Vec::new(),
+        Refusal::Api(complaints) => mesh::diagnostics(complaints, changed),
     }
 }
 
@@ -187,7 +194,7 @@ fn log(event: &XdsEvent, metrics: &Metrics) {
             kind = %rejection.kind,
             names = rejection.names.join(", "),
             message = rejection.message,
-            "refused by Envoy: the last good configuration goes on serving"
+            "refused by Envoy"
         ),
         XdsEvent::Slow(generation) => {
             tracing::warn!(%generation, "Envoy takes long to acknowledge a configuration");

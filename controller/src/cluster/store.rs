@@ -52,14 +52,16 @@ pub struct Store {
     identities: Arc<BTreeMap<ObjectName, Arc<Identity>>>,
     /// Ingresses of which it is not known yet whether they are good.
     untried: BTreeSet<ObjectName>,
-    /// Objects that have changed since this was last asked, or as many as [`RECENT`].
-    recent: BTreeSet<ObjectRef>,
+    /// What has changed since this was last asked.
+    changes: Changes,
+    /// Objects that are left out, with what there is of them; an earlier version may stand in.
+    withheld: BTreeMap<ObjectRef, Loaded>,
     changed: Changed,
     view: Option<Arc<View>>,
 }
 
-/// How many objects are remembered as changed: of more, none is more suspect than the others.
-const RECENT: usize = 64;
+/// Objects that have changed, each with what it was before the first change; none where it was not there.
+pub type Changes = BTreeMap<ObjectRef, Option<Loaded>>;
 
 /// An Ingress.
 #[derive(Debug)]
@@ -92,7 +94,8 @@ impl Store {
             unanswered: BTreeSet::new(),
             identities: Arc::default(),
             untried: BTreeSet::new(),
-            recent: BTreeSet::new(),
+            changes: Changes::new(),
+            withheld: BTreeMap::new(),
             changed: Changed { wanted: true, ..Changed::default() },
             view: None,
             options,
@@ -134,9 +137,69 @@ impl Store {
         std::mem::take(&mut self.changed)
     }
 
-    /// The objects that have changed since this was last asked, or some of them.
-    pub fn recent(&mut self) -> BTreeSet<ObjectRef> {
-        std::mem::take(&mut self.recent)
+    /// The objects that have changed since this was last asked.
+    pub fn changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Leaves an object out until it changes, is gone, or is released. An earlier version may stand in. Gives whether
+    /// there was something to leave out.
+    pub fn withhold(&mut self, reference: &ObjectRef, earlier: Option<Loaded>) -> bool {
+        if self.withheld.contains_key(reference) {
+            return true;
+        }
+        let Some(now) = self.catalog.get(&place(reference)) else { return false };
+        self.withheld.insert(reference.clone(), now);
+        let before = std::mem::take(&mut self.changes);
+        match earlier {
+            Some(earlier) => self.hand(reference, earlier),
+            None => self.withdraw(reference),
+        }
+        // To those who have accepted the earlier one, nothing has changed.
+        self.changes = before;
+        self.changed.objects = true;
+        true
+    }
+
+    /// Takes away the earlier version of one that is left out.
+    pub fn withhold_all(&mut self, reference: &ObjectRef) {
+        if self.withheld.contains_key(reference) {
+            self.withdraw(reference);
+            self.changes.remove(reference);
+        }
+    }
+
+    /// An object is left out.
+    pub fn is_withheld(&self, reference: &ObjectRef) -> bool {
+        self.withheld.contains_key(reference)
+    }
+
+    /// Leaves an object out no more.
+    pub fn release(&mut self, reference: &ObjectRef) {
+        if let Some(loaded) = self.withheld.remove(reference) {
+            self.hand(reference, loaded);
+            self.changed.objects = true;
+        }
+    }
+
+    /// Ingresses of ours that name an object.
+    pub fn users(&self, reference: &ObjectRef) -> impl Iterator<Item = ObjectName> {
+        let uses = |entry: &Entry| entry.ours && entry.names.contains(reference);
+        self.ingresses.iter().filter(move |(_, entry)| uses(entry)).map(|(name, _)| name.clone())
+    }
+
+    /// Releases Ingresses that are left out and name something that has changed: it may have been that.
+    fn release_users(&mut self, reference: &ObjectRef) {
+        let users: Vec<ObjectRef> = self
+            .withheld
+            .keys()
+            .filter(|held| held.kind == Kind::Ingress)
+            .filter(|held| {
+                self.ingresses.get(&held.name).is_some_and(|entry| entry.names.contains(reference))
+            })
+            .cloned()
+            .collect();
+        users.iter().for_each(|user| self.release(user));
     }
 
     /// The Secrets and ConfigMaps that are wanted.
@@ -311,6 +374,20 @@ impl Store {
     // --- Other objects
 
     fn object(&mut self, reference: &ObjectRef, loaded: Loaded) {
+        if let Some(held) = self.withheld.get(reference) {
+            if held.objects == loaded.objects {
+                return;
+            }
+            self.withheld.remove(reference);
+        }
+        self.hand(reference, loaded);
+        if !self.withheld.is_empty() {
+            self.release_users(reference);
+        }
+    }
+
+    /// Hands an object on as it is to be translated.
+    fn hand(&mut self, reference: &ObjectRef, loaded: Loaded) {
         match reference.kind {
             Kind::IngressClass => self.class(&reference.name, &loaded),
             Kind::ConfigMap => {
@@ -326,12 +403,20 @@ impl Store {
             }
             _ => {}
         }
-        if self.catalog.put(place(reference), loaded) {
-            self.note(reference);
+        let place = place(reference);
+        let before = self.catalog.get(&place);
+        if self.catalog.put(place, loaded) {
+            self.note(reference, before);
         }
     }
 
     fn object_gone(&mut self, reference: &ObjectRef) {
+        self.withheld.remove(reference);
+        self.withdraw(reference);
+    }
+
+    /// Has an object translated no more.
+    fn withdraw(&mut self, reference: &ObjectRef) {
         match reference.kind {
             Kind::IngressClass if self.classes.classes.remove(&reference.name).is_some() => {
                 self.claim_all();
@@ -339,16 +424,16 @@ impl Store {
             Kind::ConfigMap if self.maps.remove(&reference.name).is_some() => self.options_say(),
             _ => {}
         }
-        if self.catalog.take(&place(reference)) {
-            self.note(reference);
+        let place = place(reference);
+        let before = self.catalog.get(&place);
+        if self.catalog.take(&place) {
+            self.note(reference, before);
         }
     }
 
-    fn note(&mut self, reference: &ObjectRef) {
+    fn note(&mut self, reference: &ObjectRef, before: Option<Loaded>) {
         self.changed.objects = true;
-        if self.recent.len() < RECENT {
-            self.recent.insert(reference.clone());
-        }
+        self.changes.entry(reference.clone()).or_insert(before);
     }
 
     fn class(&mut self, name: &ObjectName, loaded: &Loaded) {

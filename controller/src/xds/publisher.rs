@@ -81,7 +81,7 @@ pub(super) struct Progress {
     /// The snapshot that the standing is about.
     pub(super) serial: u64,
     pub(super) standing: Standing,
-    /// What the stream refused last, one entry for each response.
+    /// What the stream refused of it.
     pub(super) rejections: Vec<Rejection>,
 }
 
@@ -125,7 +125,8 @@ impl Publisher {
             events: events.clone(),
             streams: Arc::default(),
         };
-        let task = Task { progress: progress.subscribe(), snapshot, accepted: None, events, finish };
+        let progress = progress.subscribe();
+        let task = Task { progress, snapshot, accepted: None, refused: false, events, finish };
         tokio::spawn(task.run(targets));
         (Publisher { target: Arc::new(target), finished, streams }, told)
     }
@@ -163,6 +164,8 @@ struct Task {
     progress: watch::Receiver<BTreeMap<u64, Progress>>,
     /// The last set that every Envoy took.
     accepted: Option<ResourceSet>,
+    /// The present snapshot holds something that was refused.
+    refused: bool,
     events: mpsc::UnboundedSender<XdsEvent>,
     finish: watch::Sender<Option<(Generation, Outcome)>>,
 }
@@ -195,15 +198,18 @@ impl Task {
         match self.steps(generation, &set, true).await {
             Step::Done => {
                 self.accepted = Some(set);
+                self.refused = false;
                 let _ = self.events.send(XdsEvent::Live(generation));
                 self.finish.send_replace(Some((generation, Outcome::Live)));
             }
             Step::Rejected(rejections) => {
+                self.refused = true;
                 self.finish.send_replace(Some((generation, Outcome::Rejected(rejections))));
                 if let Some(accepted) = self.accepted.take() {
                     let accepted = accepted.with_endpoints_of(&set);
                     self.accepted = Some(accepted.clone());
                     self.steps(generation, &accepted, false).await;
+                    self.refused = false;
                 }
             }
         }
@@ -211,7 +217,12 @@ impl Task {
 
     /// From the present snapshot to `set`. On the way back (`strict` is false) refusals do not stop it.
     async fn steps(&mut self, generation: Generation, set: &ResourceSet, strict: bool) -> Step {
-        let present = self.snapshot.borrow().set.clone();
+        let mut present = self.snapshot.borrow().set.clone();
+        if self.refused {
+            // On the way to another set, what was refused is not sent once more. What is lacking then stays, since
+            // only a complete set takes away.
+            present = self.accepted.clone().unwrap_or_default();
+        }
         for step in [set.step(&present, &present), set.step(&present, set)] {
             self.show(step, false);
             match tokio::time::timeout(PATIENCE, self.settled(false)).await {

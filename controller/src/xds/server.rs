@@ -16,14 +16,11 @@ use tokio_stream::Stream;
 use tokio_stream::wrappers::{ReceiverStream, UnixListenerStream};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::publisher::{Progress, Publisher, StreamSide, XdsEvent};
-use super::stream::{Rejection, Standing, StreamState};
+use super::publisher::{Progress, Publisher, Snapshot, StreamSide, XdsEvent};
+use super::stream::{Standing, StreamState};
 
 /// The largest request that is taken, in bytes. An Envoy that comes back names everything it holds.
 const MAX_REQUEST: usize = 64 * 1024 * 1024;
-
-/// How many refusals of a stream are remembered for the outcome of a set.
-const MAX_REJECTIONS: usize = 32;
 
 /// The server cannot be started.
 #[derive(Debug, thiserror::Error)]
@@ -102,7 +99,6 @@ impl AggregatedDiscoveryService for Service {
             node: String::new(),
             streams: self.streams.clone(),
             state: StreamState::default(),
-            rejections: Vec::new(),
             send,
         };
         tokio::spawn(connection.run(request.into_inner(), self.stopped.clone()));
@@ -116,7 +112,6 @@ struct Connection {
     node: String,
     streams: StreamSide,
     state: StreamState,
-    rejections: Vec<Rejection>,
     send: mpsc::Sender<Result<DeltaDiscoveryResponse, Status>>,
 }
 
@@ -158,7 +153,7 @@ impl Connection {
             // Before the first set nothing is said: an Envoy that comes back holds one that serves.
             let Some(complete) = snapshot.complete else {
                 if connected {
-                    self.report(snapshot.serial, Standing::Working);
+                    self.report(&snapshot, Standing::Working);
                 }
                 continue;
             };
@@ -169,7 +164,7 @@ impl Connection {
             }
             if connected {
                 let standing = self.state.standing(&snapshot.set, complete);
-                self.report(snapshot.serial, standing);
+                self.report(&snapshot, standing);
             }
         }
         self.streams.progress.send_modify(|streams| {
@@ -182,19 +177,15 @@ impl Connection {
 
     fn request(&mut self, request: DeltaDiscoveryRequest) {
         let Some(rejection) = self.state.request(request) else { return };
-        if self.rejections.len() == MAX_REJECTIONS {
-            self.rejections.remove(0);
-        }
-        self.rejections.push(rejection.clone());
         self.tell(XdsEvent::Rejected { node: self.node.clone(), rejection });
     }
 
-    fn report(&mut self, serial: u64, standing: Standing) {
-        let rejections = if standing == Standing::Rejected { self.rejections.clone() } else { Vec::new() };
-        if standing == Standing::Settled {
-            self.rejections.clear();
-        }
-        let progress = Progress { serial, standing, rejections };
+    fn report(&self, snapshot: &Snapshot, standing: Standing) {
+        let rejections = match standing {
+            Standing::Rejected => self.state.rejections(&snapshot.set),
+            Standing::Working | Standing::Settled => Vec::new(),
+        };
+        let progress = Progress { serial: snapshot.serial, standing, rejections };
         self.streams.progress.send_modify(|streams| {
             streams.insert(self.id, progress);
         });

@@ -20,6 +20,8 @@ pub struct Rejection {
     pub kind: ResourceType,
     /// Their names: those that the client blames, or all of the response where it blames none by name.
     pub names: Vec<String>,
+    /// The client blames each of them by its name.
+    pub by_name: bool,
     /// The client's words.
     pub message: String,
 }
@@ -84,8 +86,12 @@ struct InFlight {
 #[derive(Debug)]
 struct Refused {
     version: Arc<str>,
+    /// The client said that it means this one.
+    by_name: bool,
     /// The client did not say which resource of several it means.
     by_suspicion: bool,
+    /// The client's words.
+    message: Arc<str>,
 }
 
 // === impl StreamState ===
@@ -208,6 +214,26 @@ impl StreamState {
         standing
     }
 
+    /// What of a set is refused, and was so when it was sent: it is not sent once more.
+    pub(super) fn rejections(&self, set: &ResourceSet) -> Vec<Rejection> {
+        let mut rejections = Vec::new();
+        for (kind, subscription) in &self.subscriptions {
+            let mut by_message: BTreeMap<(&str, bool), Vec<String>> = BTreeMap::new();
+            for resource in set.named(*kind).values().filter(|resource| subscription.refuses(resource)) {
+                if let Some(Refused { message, by_name, .. }) = subscription.rejected.get(resource.name()) {
+                    by_message.entry((message, *by_name)).or_default().push(resource.name().to_string());
+                }
+            }
+            rejections.extend(by_message.into_iter().map(|((message, by_name), names)| Rejection {
+                kind: *kind,
+                names,
+                by_name,
+                message: message.to_owned(),
+            }));
+        }
+        rejections
+    }
+
     /// A new set is on its way: what was refused only by suspicion is tried once more.
     pub(super) fn new_set(&mut self) {
         for subscription in self.subscriptions.values_mut() {
@@ -244,16 +270,19 @@ impl Subscription {
         // the others is not known, so they are sent again.
         let blamed: Vec<_> =
             in_flight.resources.iter().filter(|(name, _)| error.message.contains(&**name)).cloned().collect();
-        let by_suspicion = blamed.is_empty() && in_flight.resources.len() > 1;
+        let by_name = !blamed.is_empty();
+        let by_suspicion = !by_name && in_flight.resources.len() > 1;
         for (name, _) in &in_flight.resources {
             self.told.insert(Arc::clone(name), Told::Unknown);
         }
         let blamed = if blamed.is_empty() { in_flight.resources } else { blamed };
         let names = blamed.iter().map(|(name, _)| name.to_string()).collect();
+        let message: Arc<str> = error.message.as_str().into();
         for (name, version) in blamed {
-            self.rejected.insert(name, Refused { version, by_suspicion });
+            let message = Arc::clone(&message);
+            self.rejected.insert(name, Refused { version, by_name, by_suspicion, message });
         }
-        Some(Rejection { kind, names, message: error.message.clone() })
+        Some(Rejection { kind, names, by_name, message: error.message.clone() })
     }
 
     /// What the client has to be told; nothing while a response is on its way.
