@@ -62,7 +62,7 @@ fn run(arguments: &Arguments) -> Result<(), String> {
         text.and_then(|text| server.apply(&text)).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     if let Some(path) = &arguments.kubeconfig {
-        server.write_kubeconfig(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        server.write_kubeconfig(path, "double").map_err(|error| format!("{}: {error}", path.display()))?;
     }
     println!("ready api={} control=http://{control}", server.url());
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -7,6 +7,7 @@
 //! | `POST /compact` | forgets what happened |
 //! | `POST /rules` with a rule, `DELETE /rules` | answers some requests otherwise |
 //! | `GET /counts`, `GET /asked`, `DELETE /asked` | what was asked |
+//! | `PUT /services` with `{"NAMESPACE/NAME": "ADDRESS:PORT"}` | where Services are that webhooks are reached by |
 //! | `POST /objects` with a list of objects | puts them as they are |
 
 use std::convert::Infallible;
@@ -66,6 +67,7 @@ fn act(shared: &Shared, method: &Method, path: &str, body: &[u8]) -> Result<Valu
             return Ok(shared.lock().faults.asked().map(|asked| json!(asked)).collect());
         }
         (&Method::DELETE, "/asked") => shared.lock().faults.forget(),
+        (&Method::PUT, "/services") => *shared.services() = read(body)?,
         (&Method::POST, "/objects") => {
             for object in read::<Vec<Value>>(body)? {
                 objects::put(&mut shared.lock(), object).map_err(|failure| failure.message)?;

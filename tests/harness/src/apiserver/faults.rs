@@ -68,6 +68,8 @@ pub enum Answer {
 /// A request, as rules see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
+    /// Who asked: the token, or empty.
+    pub user: String,
     /// The verb as RBAC has it.
     pub verb: String,
     /// `plural.group`.

@@ -19,9 +19,11 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep};
 
+use super::admission::{self, Change};
 use super::failure::Failure;
 use super::faults::{Answer, Asked, Away};
 use super::objects::{self, Form, Patch, View, Write};
+use super::query::{Query, percent_decoded};
 use super::resources::{Discovery, Named, Resource, Target, named};
 use super::select::Selector;
 use super::watch::{Initial, Watching};
@@ -100,9 +102,12 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
         return failed(&Failure::new(503, "ServiceUnavailable", "the double has ended"));
     }
     let (parts, body) = request.into_parts();
-    let query = Query::new(parts.uri.query().unwrap_or_default());
+    let query_text = parts.uri.query().unwrap_or_default().to_owned();
+    let query = Query::new(&query_text);
     let accept = header(&parts.headers, "accept");
     let content = header(&parts.headers, "content-type");
+    let authorization = header(&parts.headers, "authorization");
+    let user = authorization.strip_prefix("Bearer ").unwrap_or_default().to_owned();
     let Ok(body) = body.collect().await else {
         return failed(&Failure::bad_request("the body broke off"));
     };
@@ -120,6 +125,7 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     };
     let verb = request.verb(&target);
     let noted = Asked {
+        user: user.clone(),
         verb: verb.to_owned(),
         resource: if target.group.is_empty() {
             target.plural.clone()
@@ -170,16 +176,20 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     if let Some(failure) = failure {
         return failed(&failure);
     }
-    let outcome = {
-        let mut state = shared.lock();
-        request.answer(&mut state, shared, verb, &target)
+    let (outcome, warnings) = match verb {
+        "create" | "update" | "patch" | "delete" => {
+            let reviewed = request.reviewed(shared, verb, &target, &user, &query_text).await;
+            shared.announce();
+            reviewed
+        }
+        _ => (request.answer(&mut shared.lock(), shared, verb, &target), Vec::new()),
     };
-    if !matches!(verb, "get" | "list" | "watch") {
+    if verb == "deletecollection" {
         shared.announce();
     }
     match outcome {
         Ok(Outcome::Json(code, text)) => match cut {
-            None => json_answer(code, text),
+            None => warned(json_answer(code, text), &warnings),
             Some(bytes) => cut_answer(code, text, bytes),
         },
         Ok(Outcome::Watch(mut watching)) => {
@@ -203,6 +213,17 @@ fn response(code: u16, body: Body) -> Response<Body> {
 /// An answer as a whole.
 pub fn json_answer(code: u16, text: Vec<u8>) -> Response<Body> {
     response(code, Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed_unsync())
+}
+
+/// An answer with warnings, as clients print them.
+fn warned(mut response: Response<Body>, warnings: &[String]) -> Response<Body> {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = hyper::header::HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(hyper::header::WARNING, value);
+        }
+    }
+    response
 }
 
 /// An answer that breaks off.
@@ -329,6 +350,79 @@ impl Asking {
                 "the object provided is unrecognized: {error} (only JSON is understood)"
             ))
         })
+    }
+
+    /// Writes, once the webhooks that have a say in it have no objection. Gives their warnings as well.
+    async fn reviewed(
+        &self,
+        shared: &Arc<Shared>,
+        verb: &str,
+        target: &Target,
+        user: &str,
+        query: &str,
+    ) -> (Result<Outcome, Failure>, Vec<String>) {
+        loop {
+            let (change, hooks) = {
+                let mut state = shared.lock();
+                let services = shared.services();
+                let change = self.change(&mut state, shared, verb, target, user, query);
+                let hooks = match &change {
+                    Ok(change) => admission::hooks(&state, &services, change),
+                    // What fails anyway is nobody's concern.
+                    Err(_) => Vec::new(),
+                };
+                match change {
+                    Ok(change) if !hooks.is_empty() => (change, hooks),
+                    _ => return (self.answer(&mut state, shared, verb, target), Vec::new()),
+                }
+            };
+            let warnings = match admission::ask(&hooks, &change).await {
+                Ok(warnings) => warnings,
+                Err(failure) => return (Err(failure), Vec::new()),
+            };
+            let mut state = shared.lock();
+            // What has changed meanwhile was not asked about.
+            if live(&state, target) == change.old {
+                return (self.answer(&mut state, shared, verb, target), warnings);
+            }
+        }
+    }
+
+    /// What a request comes to, without keeping it.
+    fn change(
+        &self,
+        state: &mut State,
+        shared: &Arc<Shared>,
+        verb: &str,
+        target: &Target,
+        user: &str,
+        query: &str,
+    ) -> Result<Change, Failure> {
+        let trial = Asking {
+            method: self.method.clone(),
+            query: Query::new(&format!("{query}&dryRun=All")),
+            accept: String::new(),
+            content: self.content.clone(),
+            body: self.body.clone(),
+        };
+        let old = live(state, target);
+        let Outcome::Json(_, text) = trial.answer(state, shared, verb, target)? else {
+            return Err(Failure::no_resource());
+        };
+        let of_it = |resource: &&Resource| resource.group == target.group && resource.plural == target.plural;
+        let resource = state.resources.iter().find(of_it).cloned().ok_or_else(Failure::no_resource)?;
+        let operation = match (verb, &old) {
+            ("delete", _) => "DELETE",
+            (_, Value::Null) => "CREATE",
+            _ => "UPDATE",
+        };
+        let object = match operation {
+            "DELETE" => Value::Null,
+            _ => serde_json::from_slice(&text).unwrap_or_default(),
+        };
+        let dry_run = self.query.get("dryRun").is_some();
+        let (target, user) = (target.clone(), user.to_owned());
+        Ok(Change { operation, resource, target, object, old, user, dry_run })
     }
 
     fn answer(
@@ -516,6 +610,14 @@ impl Asking {
     }
 }
 
+/// The object that a request names, as it is now; null where there is none.
+fn live(state: &State, target: &Target) -> Value {
+    let of_it = |resource: &&Resource| resource.group == target.group && resource.plural == target.plural;
+    let resource = state.resources.iter().find(of_it).filter(|_| target.name.is_some());
+    let object = resource.and_then(|resource| objects::get(state, resource, target).ok());
+    object.map(|object| object.value.clone()).unwrap_or_default()
+}
+
 /// A list. Written by hand, since thousands of objects are not copied for it.
 fn list_text<'a>(view: &View, items: impl Iterator<Item = &'a Value>, metadata: &Value) -> Vec<u8> {
     let (kind, api_version) = match view.form {
@@ -543,52 +645,6 @@ fn read_token(token: &str) -> Option<(u64, (String, String))> {
     let token: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
     let last = serde_json::from_value(token["last"].clone()).ok()?;
     Some((token["version"].as_u64()?, last))
-}
-
-/// The part of a URL behind the question mark.
-pub struct Query(Vec<(String, String)>);
-
-impl Query {
-    /// Reads it.
-    pub fn new(text: &str) -> Query {
-        let pairs = text.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (percent_decoded(key), percent_decoded(&value.replace('+', " ")))
-        });
-        Query(pairs.collect())
-    }
-
-    /// A parameter that is not empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
-        found.filter(|value| !value.is_empty())
-    }
-
-    fn flag(&self, name: &str) -> bool {
-        matches!(self.get(name), Some("true" | "1"))
-    }
-}
-
-fn percent_decoded(text: &str) -> String {
-    let mut bytes = text.bytes();
-    let mut decoded = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let mut rest = bytes.clone();
-        let digits = (byte == b'%').then(|| [rest.next(), rest.next()]);
-        match digits {
-            Some([Some(high), Some(low)]) => {
-                match u8::from_str_radix(&format!("{}{}", high as char, low as char), 16) {
-                    Ok(value) => {
-                        decoded.push(value);
-                        bytes = rest;
-                    }
-                    Err(_) => decoded.push(byte),
-                }
-            }
-            _ => decoded.push(byte),
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
 }
 
 fn header(headers: &hyper::HeaderMap, name: &str) -> String {

@@ -3,18 +3,20 @@
 //!
 //! What clients rely on is as in the real one: one counter of versions for everything, lists in pages that are
 //! consistent, watches that go on from a version or answer 410, bookmarks, selectors, metadata alone,
-//! conflicts, `status` as a subresource, server-side apply. There is no validation of what objects say, no
-//! admission, no garbage collection, and everybody may do everything unless a [`Rule`] says otherwise.
+//! conflicts, `status` as a subresource, server-side apply, validating webhooks. There is no validation of what objects
+//! say, no admission besides, no garbage collection, and everybody may do everything unless a [`Rule`] says otherwise.
 //!
 //! `resources` reads URLs, `http` answers requests, `objects` does what they ask for, `watch` sends what
-//! happens, `store` keeps it, `patch` and `select` are what their names say, `faults` are the switches.
+//! happens, `store` keeps it, `patch`, `select` and `admission` are what their names say, `faults` are the switches.
 
+mod admission;
 mod control;
 mod failure;
 mod faults;
 mod http;
 mod objects;
 mod patch;
+mod query;
 mod resources;
 mod select;
 mod store;
@@ -30,8 +32,9 @@ use serde_json::Value;
 use tokio::runtime::Runtime;
 
 pub use faults::{Answer, Asked, Away, Rule};
-pub use resources::Resource;
+pub use resources::{Resource, known};
 
+use admission::Services;
 use faults::Faults;
 use store::Store;
 use watch::Orders;
@@ -70,6 +73,8 @@ struct Shared {
     away: tokio::sync::watch::Sender<Away>,
     /// Counts how often all connections were cut.
     cuts: tokio::sync::watch::Sender<u64>,
+    /// Where Services are that webhooks are reached by.
+    services: Mutex<Services>,
 }
 
 struct State {
@@ -81,6 +86,10 @@ struct State {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn services(&self) -> MutexGuard<'_, Services> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes up the watches.
@@ -118,11 +127,8 @@ impl ApiServer {
             .thread_name("apiserver")
             .enable_all()
             .build()?;
-        let state = State {
-            store: Store::new(settings.history),
-            resources: resources::known(),
-            faults: Faults::default(),
-        };
+        let state =
+            State { store: Store::new(settings.history), resources: known(), faults: Faults::default() };
         let address = settings.address;
         let shared = Arc::new(Shared {
             settings,
@@ -131,6 +137,7 @@ impl ApiServer {
             orders: tokio::sync::watch::Sender::default(),
             away: tokio::sync::watch::Sender::new(Away::No),
             cuts: tokio::sync::watch::Sender::default(),
+            services: Mutex::default(),
         });
         for namespace in ["default", "kube-system", "kube-public", "kube-node-lease"] {
             objects::make_namespace(&mut shared.lock(), namespace);
@@ -159,16 +166,16 @@ impl ApiServer {
         format!("http://{}", self.address)
     }
 
-    /// Writes a kubeconfig with which clients find it.
+    /// Writes a kubeconfig with which clients find it, as this user: the name is the token, too.
     ///
     /// # Errors
     ///
     /// When the file cannot be written.
-    pub fn write_kubeconfig(&self, path: &Path) -> io::Result<()> {
+    pub fn write_kubeconfig(&self, path: &Path, user: &str) -> io::Result<()> {
         let text = format!(
             "apiVersion: v1\nkind: Config\nclusters:\n- name: double\n  cluster:\n    server: {}\ncontexts:\n\
              - name: double\n  context:\n    cluster: double\n    user: double\nusers:\n- name: double\n  \
-             user: {{}}\ncurrent-context: double\n",
+             user: {{token: {user}}}\ncurrent-context: double\n",
             self.url()
         );
         std::fs::write(path, text)
@@ -233,6 +240,11 @@ impl ApiServer {
     /// Forgets everything that happened; a watch that is begun from a version before is answered 410.
     pub fn compact(&self) {
         self.shared.lock().store.compact();
+    }
+
+    /// Says where a Service is by which a webhook is reached: nothing routes to its cluster address here.
+    pub fn route_service(&self, namespace: &str, name: &str, address: SocketAddr) {
+        self.shared.services().insert(format!("{namespace}/{name}"), address);
     }
 
     /// Answers some requests otherwise from now on.

@@ -505,7 +505,7 @@ fn next_number() -> u64 {
 }
 
 /// Unique, and in the form of a UUID.
-fn uid() -> String {
+pub fn uid() -> String {
     format!("{:08x}-0000-4000-8000-{:012x}", std::process::id(), next_number())
 }
 
