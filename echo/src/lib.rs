@@ -28,7 +28,7 @@ mod record;
 pub mod wire;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -74,8 +74,17 @@ impl EchoServer {
     ///
     /// When no port can be bound, or when called outside a tokio runtime.
     pub fn start(service: &str, endpoint: usize) -> io::Result<Self> {
+        Self::start_on(IpAddr::V4(Ipv4Addr::LOCALHOST), service, endpoint)
+    }
+
+    /// The same on another address of this machine.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub fn start_on(ip: IpAddr, service: &str, endpoint: usize) -> io::Result<Self> {
         let runtime = Handle::try_current().map_err(io::Error::other)?;
-        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let listener = std::net::TcpListener::bind((ip, 0))?;
         let address = listener.local_addr()?;
         let backend = Arc::new(Backend { service: service.to_owned(), endpoint, log: Log::default() });
         let accepting = Mutex::new(accept_on(&runtime, listener, &backend)?);

@@ -3,6 +3,7 @@
 use ingress_wasm_tests::client::WireRequest;
 use serde_json::json;
 
+use crate::api::On;
 use crate::objects::{annotated, certificate, ingress, options, secret, slice};
 use crate::world::World;
 
@@ -13,8 +14,8 @@ const SLICES: &str = "endpointslices.discovery.k8s.io";
 /// The certificate of hosts that have none, as ingress-nginx names it.
 const FAKE: &str = "Kubernetes Ingress Controller Fake Certificate";
 
-pub fn ingresses_are_live() -> Result<(), String> {
-    let mut world = World::new(&[])?;
+pub fn ingresses_are_live(on: &On) -> Result<(), String> {
+    let mut world = World::new(on, &[])?;
     world.wait_answer("shop.example", "404")?;
     world.api.put(ingress("shop", "web"))?;
     world.wait_answer("shop.example", "web")?;
@@ -25,10 +26,10 @@ pub fn ingresses_are_live() -> Result<(), String> {
     world.wait_answer("shop.example", "404")
 }
 
-pub fn endpoints_are_live_and_leave_the_filter_alone() -> Result<(), String> {
-    let mut world = World::new(&[ingress("shop", "web")])?;
+pub fn endpoints_are_live_and_leave_the_filter_alone(on: &On) -> Result<(), String> {
+    let mut world = World::new(on, &[ingress("shop", "web")])?;
     world.wait_answer("shop.example", "web")?;
-    let reloads = |world: &World| world.counters("extension_config_discovery.*config_reload$");
+    let reloads = |world: &World| world.replica.counters("extension_config_discovery.*config_reload$");
     let before = reloads(&world)?;
     assert!(before.values().any(|count| *count > 0), "the filter came that way: {before:?}");
     let other = world.backend("other")?;
@@ -41,13 +42,13 @@ pub fn endpoints_are_live_and_leave_the_filter_alone() -> Result<(), String> {
     world.wait_answer("shop.example", "other")
 }
 
-pub fn certificates_are_live() -> Result<(), String> {
+pub fn certificates_are_live(on: &On) -> Result<(), String> {
     let mut shop = ingress("shop", "web");
     shop["spec"]["tls"] = json!([{"hosts": ["shop.example"], "secretName": "cert"}]);
-    let mut world = World::new(&[shop])?;
+    let mut world = World::new(on, &[shop])?;
     let shown = |world: &mut World, expected: &str| {
         world.wait(&format!("the certificate is {expected}"), |world| {
-            world.certificate("shop.example").as_deref() == Some(expected)
+            world.replica.certificate("shop.example").as_deref() == Some(expected)
         })
     };
     shown(&mut world, FAKE)?;
@@ -59,14 +60,14 @@ pub fn certificates_are_live() -> Result<(), String> {
     shown(&mut world, FAKE)
 }
 
-pub fn passwords_are_live() -> Result<(), String> {
+pub fn passwords_are_live(on: &On) -> Result<(), String> {
     // `password` and `other`, each by SHA-1.
     let users = |hash: &str| secret("users", "Opaque", &[("auth", hash)]);
     let protected = annotated(ingress("shop", "web"), &[("auth-type", "basic"), ("auth-secret", "users")]);
-    let mut world = World::new(&[protected, users("bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")])?;
+    let mut world = World::new(on, &[protected, users("bob:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=\n")])?;
     let status = |world: &World, credentials: &str| {
         let request = WireRequest::new("GET", "shop.example", "/").header("authorization", credentials);
-        world.send(&request).map_or(0, |response| response.status)
+        world.replica.send(&request).map_or(0, |response| response.status)
     };
     let (password, other) = ("Basic Ym9iOnBhc3N3b3Jk", "Basic Ym9iOm90aGVy");
     world.wait("the password is taken", |world| status(world, password) == 200)?;
@@ -79,12 +80,12 @@ pub fn passwords_are_live() -> Result<(), String> {
     Ok(())
 }
 
-pub fn options_are_live() -> Result<(), String> {
-    let mut world = World::new(&[ingress("shop", "web")])?;
+pub fn options_are_live(on: &On) -> Result<(), String> {
+    let mut world = World::new(on, &[ingress("shop", "web")])?;
     world.wait_answer("shop.example", "web")?;
     let status = |world: &World| {
         let request = WireRequest::new("POST", "shop.example", "/").body(vec![b'x'; 2000]);
-        world.send(&request).map_or(0, |response| response.status)
+        world.replica.send(&request).map_or(0, |response| response.status)
     };
     assert_eq!(status(&world), 200);
     world.api.put(options(&json!({"proxy-body-size": "1k"})))?;
@@ -97,7 +98,7 @@ pub fn options_are_live() -> Result<(), String> {
     world.wait("the limit is gone with the ConfigMap", |world| status(world) == 200)
 }
 
-pub fn classes_are_live() -> Result<(), String> {
+pub fn classes_are_live(on: &On) -> Result<(), String> {
     let class = |controller: &str| {
         json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "second"},
@@ -106,7 +107,7 @@ pub fn classes_are_live() -> Result<(), String> {
     };
     let mut shop = ingress("shop", "web");
     shop["spec"]["ingressClassName"] = "second".into();
-    let mut world = World::new(&[shop, ingress("rest", "web")])?;
+    let mut world = World::new(on, &[shop, ingress("rest", "web")])?;
     world.wait_answer("rest.example", "web")?;
     world.wait_answer("shop.example", "404")?;
     world.api.put(class("k8s.io/ingress-nginx"))?;

@@ -1,40 +1,45 @@
 //! Whatever happens, no request is lost that a healthy backend could answer.
 
-use ingress_wasm_tests::apiserver::{Answer, Away, Rule};
+use ingress_wasm_tests::apiserver::{Answer, ApiServer, Away, Rule};
 use serde_json::{Value, json};
 
+use crate::api::On;
 use crate::objects::{annotated, certificate, ingress, slice};
 use crate::world::{World, under_load};
 
-fn served() -> Result<World, String> {
-    let mut world = World::new(&[ingress("shop", "web")])?;
+fn served(on: &On) -> Result<World, String> {
+    let mut world = World::new(on, &[ingress("shop", "web")])?;
     world.wait_answer("shop.example", "web")?;
     Ok(world)
 }
 
+fn double(world: &World) -> &ApiServer {
+    world.api.double().expect("these tests need the switches of the double")
+}
+
 fn lists(world: &World) -> u64 {
-    world.api.count("list", "ingresses.networking.k8s.io")
+    double(world).count("list", "ingresses.networking.k8s.io")
 }
 
 fn watches(world: &World) -> u64 {
-    world.api.count("watch", "ingresses.networking.k8s.io")
+    double(world).count("watch", "ingresses.networking.k8s.io")
 }
 
 /// Shorter than in the bench, which lets a minute pass.
-pub fn api_server_away_loses_nothing() -> Result<(), String> {
-    let mut world = served()?;
+pub fn api_server_away_loses_nothing(on: &On) -> Result<(), String> {
+    let mut world = served(on)?;
     under_load(&mut world, "shop.example", |world| {
         for away in [Away::Refuse, Away::Hang] {
             let before = watches(world);
-            world.api.away(away);
+            double(world).away(away);
             // Nobody sees it there; what happens meanwhile is seen afterwards.
             let name = format!("while-{away:?}").to_lowercase();
             world.api.put(ingress(&name, "web"))?;
             if away == Away::Refuse {
-                let address = world.api.url().trim_start_matches("http://").to_owned();
+                let address = double(world).url().trim_start_matches("http://").to_owned();
                 world.wait("nothing listens", |_| std::net::TcpStream::connect(&address).is_err())?;
             }
-            world.api.away(Away::No);
+            double(world).away(Away::No);
             world.wait_answer(&format!("{name}.example"), "web")?;
             if away == Away::Refuse {
                 world.wait("the watch is begun anew", |world| watches(world) > before)?;
@@ -44,27 +49,27 @@ pub fn api_server_away_loses_nothing() -> Result<(), String> {
     })
 }
 
-pub fn forgotten_history_loses_nothing() -> Result<(), String> {
-    let mut world = served()?;
+pub fn forgotten_history_loses_nothing(on: &On) -> Result<(), String> {
+    let mut world = served(on)?;
     under_load(&mut world, "shop.example", |world| {
         for round in 0..3 {
             let before = lists(world);
-            world.api.expire_watches();
+            double(world).expire_watches();
             world.wait("everything is listed anew", |world| lists(world) > before)?;
             let name = format!("round-{round}");
             world.api.put(ingress(&name, "web"))?;
             world.wait_answer(&format!("{name}.example"), "web")?;
         }
         let before = watches(world);
-        world.api.end_watches();
+        double(world).end_watches();
         world.wait("watches go on", |world| watches(world) > before)?;
         world.api.put(ingress("after", "web"))?;
         world.wait_answer("after.example", "web")
     })
 }
 
-pub fn refusals_of_the_api_server_lose_nothing() -> Result<(), String> {
-    let mut world = served()?;
+pub fn refusals_of_the_api_server_lose_nothing(on: &On) -> Result<(), String> {
+    let mut world = served(on)?;
     under_load(&mut world, "shop.example", |world| {
         for (round, answer) in
             [Answer::TooMany { seconds: 1 }, Answer::Fail, Answer::Unavailable, Answer::Cut { bytes: 100 }]
@@ -74,27 +79,27 @@ pub fn refusals_of_the_api_server_lose_nothing() -> Result<(), String> {
             for verb in ["list", "watch"] {
                 let (verb, times) = (Some(verb.to_owned()), Some(2));
                 let answer = answer.clone();
-                world.api.rule(Rule { verb, resource: None, namespace: None, times, answer });
+                double(world).rule(Rule { verb, resource: None, namespace: None, times, answer });
             }
-            world.api.expire_watches();
+            double(world).expire_watches();
             let name = format!("round-{round}");
             world.api.put(ingress(&name, "web"))?;
             world.wait_answer(&format!("{name}.example"), "web")?;
-            world.api.clear_rules();
+            double(world).clear_rules();
         }
         Ok(())
     })
 }
 
-pub fn killed_controller_loses_nothing() -> Result<(), String> {
-    let mut world = served()?;
+pub fn killed_controller_loses_nothing(on: &On) -> Result<(), String> {
+    let mut world = served(on)?;
     under_load(&mut world, "shop.example", |world| {
         for round in 0..2 {
-            world.kill_controller();
-            assert_eq!(world.readyz(), 0);
+            world.replica.controller.kill();
+            assert_eq!(world.replica.readyz(), 0);
             let name = format!("round-{round}");
             world.api.put(ingress(&name, "web"))?;
-            world.start_controller()?;
+            world.replica.start_controller()?;
             world.wait_answer(&format!("{name}.example"), "web")?;
             world.wait_ready()?;
         }
@@ -137,8 +142,8 @@ fn bad() -> Vec<Value> {
     objects
 }
 
-pub fn bad_ingresses_lose_nothing() -> Result<(), String> {
-    let mut world = served()?;
+pub fn bad_ingresses_lose_nothing(on: &On) -> Result<(), String> {
+    let mut world = served(on)?;
     under_load(&mut world, "shop.example", |world| {
         for object in bad() {
             world.api.put(object)?;
@@ -155,25 +160,25 @@ pub fn bad_ingresses_lose_nothing() -> Result<(), String> {
     })
 }
 
-pub fn deleted_secret_loses_nothing() -> Result<(), String> {
-    let mut world = served()?;
+pub fn deleted_secret_loses_nothing(on: &On) -> Result<(), String> {
+    let mut world = served(on)?;
     let mut shop = ingress("safe", "web");
     shop["spec"]["tls"] = json!([{"hosts": ["safe.example"], "secretName": "cert"}]);
     world.api.put(certificate("cert", "safe.example", "mine")?)?;
     world.api.put(shop)?;
     world.wait("the certificate is there", |world| {
-        world.certificate("safe.example").as_deref() == Some("mine")
+        world.replica.certificate("safe.example").as_deref() == Some("mine")
     })?;
     under_load(&mut world, "shop.example", |world| {
         assert!(world.api.delete("secrets", "default", "cert"));
         world.wait("the host has another certificate", |world| {
-            world.certificate("safe.example").is_some_and(|name| name != "mine")
+            world.replica.certificate("safe.example").is_some_and(|name| name != "mine")
         })
     })
 }
 
-pub fn replaced_endpoints_lose_nothing() -> Result<(), String> {
-    let mut world = served()?;
+pub fn replaced_endpoints_lose_nothing(on: &On) -> Result<(), String> {
+    let mut world = served(on)?;
     under_load(&mut world, "shop.example", |world| {
         let mut current = "web".to_owned();
         for round in 0..4 {
@@ -183,7 +188,7 @@ pub fn replaced_endpoints_lose_nothing() -> Result<(), String> {
             world.wait_answer("shop.example", &next)?;
             // Others may have been chosen an endpoint before: a pod that ends lets its requests finish.
             world.wait("the old endpoint has nothing to do", |world| {
-                world.counters("upstream_rq_active").is_ok_and(|active| !active.is_empty())
+                world.replica.counters("upstream_rq_active").is_ok_and(|active| !active.is_empty())
             })?;
             world.stop(&current);
             current = next;

@@ -65,8 +65,8 @@ impl Gateway {
     pub fn without(objects: &[Value]) -> Result<Gateway, String> {
         let api = ApiServer::start().map_err(|error| error.to_string())?;
         let folder = tempfile::tempdir().map_err(|error| error.to_string())?;
-        api.write_kubeconfig(&folder.path().join("kubeconfig")).map_err(|error| error.to_string())?;
-        let web = echo("web")?;
+        api.write_kubeconfig(&folder.path().join("kubeconfig"), "test").map_err(|error| error.to_string())?;
+        let web = echo(Ipv4Addr::LOCALHOST.into(), "web")?;
         api.put(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}))?;
         api.put(service("web"))?;
         api.put(slice("web", 0, web.address()))?;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 /// A process whose output goes to a file. Killed when dropped.
 pub struct Process {
     child: Child,
@@ -22,6 +24,13 @@ impl Process {
     /// Whether it has ended.
     pub fn ended(&mut self) -> bool {
         !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// SIGTERM; nothing is waited for.
+    pub fn terminate(&self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // It is not reaped yet, so the number is not another's.
+        let _ = pid.map(|pid| kill_process(pid, Signal::TERM));
     }
 
     /// SIGKILL, and waits for the end.

@@ -381,7 +381,8 @@ impl Site {
 
     /// Logs what is new among what there is to say.
     fn say(&mut self) {
-        let all: BTreeSet<Diagnostic> = self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
+        let all: BTreeSet<Diagnostic> =
+            self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
         for diagnostic in all.difference(&self.said) {
             say(diagnostic);
         }
@@ -399,7 +400,8 @@ impl Site {
         self.untold = None;
         let ingresses = self.controller.store.identities();
         self.controller.metrics.objects("ingress", ingresses.len());
-        let diagnostics = self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
+        let diagnostics =
+            self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
         let generation = self.good.as_ref().map_or("", |good| good.config.generation.as_str()).into();
         self.controller.served.send_replace(Served {
             ingresses,

@@ -10,6 +10,7 @@
 pub mod apiserver;
 pub mod case;
 pub mod client;
+pub mod control_plane;
 pub mod decide_engine;
 pub mod engine;
 pub mod envoy_engine;
