@@ -10,6 +10,7 @@ Every complaint is a line on standard error, and the exit status says whether th
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -204,6 +205,35 @@ def refused(helm):
             complain(f"values {values} are not refused")
 
 
+def covered(helm, chart, variants):
+    """Each branch of the templates has to be rendered in some variant: of what never is, nobody knows that it is valid."""
+    branch = re.compile(r"\s*\{\{-? *(if|else|with|range)\b.*\}\}")
+    marks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        copy = pathlib.Path(folder) / chart.name
+        shutil.copytree(chart, copy)
+        for file in sorted((copy / "templates").iterdir()):
+            # Helpers give values, in which a comment would be part of the value.
+            if file.name in ("_helpers.tpl", "NOTES.txt"):
+                continue
+            lines, text = [], file.read_text().splitlines()
+            for number, line in enumerate(text, 1):
+                lines.append(line)
+                # Those that refuse values render nothing.
+                if branch.fullmatch(line) and "{{- fail " not in text[number]:
+                    mark = f"# branch {len(marks)} of the templates"
+                    marks[mark] = f"{file.name}:{number}: {line.strip()}"
+                    # What an action writes, no `{{-` behind it takes away.
+                    lines.append('{{- "\\n' + mark + '\\n" }}')
+            file.write_text("\n".join(lines) + "\n")
+        marked = type(helm)(os.fspath(copy))
+        for values in variants.values():
+            text = marked.render(values, "edge", "ingress")
+            marks = {mark: where for mark, where in marks.items() if mark + "\n" not in text}
+    for where in marks.values():
+        complain(f"no values in ci/ render {where}")
+
+
 def main():
     write = "--write" in sys.argv
     chart, *folders = [pathlib.Path(word) for word in sys.argv[1:] if word != "--write"]
@@ -224,6 +254,7 @@ def main():
             validate(name, document)
         references(name, documents)
         print(f"  {name}: {len(documents)} objects")
+    covered(helm, chart, variants)
     refused(helm)
     for folder in folders:
         print(f"  {folder.parent.name}/{folder.name}: {plain(helm, folder, write)} objects")
