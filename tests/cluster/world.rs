@@ -95,7 +95,9 @@ impl World {
     pub fn wait(&mut self, what: &str, mut so: impl FnMut(&mut World) -> bool) -> Result<(), String> {
         let end = Instant::now() + SOON;
         while !so(self) {
-            if self.replica.envoy.ended() || Instant::now() > end {
+            // One that was ended took its Envoy with it.
+            let lost = self.replica.envoy.ended() && !self.replica.controller.ended();
+            if lost || Instant::now() > end {
                 return Err(format!("{what}: not in {SOON:?}\n{}", self.replica.logs()));
             }
             std::thread::park_timeout(Duration::from_millis(20));

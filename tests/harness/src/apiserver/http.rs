@@ -289,8 +289,10 @@ fn discover(state: &State, level: &Discovery) -> Option<Value> {
             for resource in state.resources.iter().filter(of_it) {
                 let verbs =
                     ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+                let short_names = short_names(&resource.plural);
                 let entry = |name: String, verbs: &[&str]| {
                     json!({
+                        "shortNames": short_names,
                         "name": name, "singularName": resource.kind.to_lowercase(),
                         "namespaced": resource.namespaced, "kind": resource.kind, "verbs": verbs,
                     })
@@ -306,6 +308,21 @@ fn discover(state: &State, level: &Discovery) -> Option<Value> {
             });
             (!found.is_empty()).then_some(list)
         }
+    }
+}
+
+/// What kubectl's users write.
+fn short_names(plural: &str) -> &'static [&'static str] {
+    match plural {
+        "configmaps" => &["cm"],
+        "deployments" => &["deploy"],
+        "daemonsets" => &["ds"],
+        "events" => &["ev"],
+        "ingresses" => &["ing"],
+        "namespaces" => &["ns"],
+        "pods" => &["po"],
+        "services" => &["svc"],
+        _ => &[],
     }
 }
 
