@@ -94,6 +94,8 @@ fn main() -> ExitCode {
             "certificates_change_without_losing_a_connection",
             tls::certificates_change_without_losing_a_connection,
         ),
+        ("answers_may_have_large_headers", traffic::answers_may_have_large_headers),
+        ("hosts_have_ciphers_of_their_own", tls::hosts_have_ciphers_of_their_own),
         ("versions_and_protocols_are_those_of_nginx", tls::versions_and_protocols_are_those_of_nginx),
         ("changed_authorities_of_clients_are_live", certificates::changed_authorities_of_clients_are_live),
         ("passed_connections_are_not_opened", certificates::passed_connections_are_not_opened),

@@ -7,7 +7,7 @@ use ingress_wasm_tests::tls::{TlsFacts, TlsTerms};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::support::{SOON, Served, answered, eventually, expect_status, serve, serve_files};
+use crate::support::{SOON, Served, answered, eventually, expect_status, serve, serve_files, serve_with};
 
 /// The common name of the certificate that stands in for none, as ingress-nginx has it.
 const FAKE: &str = "Kubernetes Ingress Controller Fake Certificate";
@@ -215,6 +215,51 @@ pub fn certificates_change_without_losing_a_connection() -> Result<(), String> {
     let Updates { all, whole, draining: (listeners, chains) } = updates(&served)?;
     assert_eq!((all, whole, listeners), (2, 0, 0));
     assert!(chains <= 1, "{chains} chains are drained");
+    Ok(())
+}
+
+pub fn hosts_have_ciphers_of_their_own() -> Result<(), String> {
+    let with = |manifest: String, annotations: &[(&str, &str)]| {
+        let more: String = annotations
+            .iter()
+            .map(|(name, value)| format!(", nginx.ingress.kubernetes.io/{name}: '{value}'"))
+            .collect();
+        manifest.replace("ssl-redirect: 'false'", &format!("ssl-redirect: 'false'{more}"))
+    };
+    let both = "ECDHE+CHACHA20:ECDHE+AES128+AESGCM";
+    let (ciphers, order) = ("ssl-ciphers", "ssl-prefer-server-ciphers");
+    let manifests = [
+        ingress("a", "a.example", "ab"),
+        secret("ab", "ab", &["a.example", "b.example"]),
+        with(ingress("b", "b.example", "ab"), &[(ciphers, "ECDHE-ECDSA-CHACHA20-POLY1305")]),
+        with(ingress("c", "c.example", "c"), &[(ciphers, both)]),
+        secret("c", "c", &["c.example", "d.example"]),
+        with(ingress("d", "d.example", "c"), &[(ciphers, both), (order, "false")]),
+        with(ingress("wild", "*.wild.example", "wild"), &[(ciphers, "AES256:!RSA")]),
+        secret("wild", "wild", &["*.wild.example"]),
+        ingress("own", "own.wild.example", "wild"),
+    ]
+    .concat();
+    let served = serve_with(&web(), &manifests, &[(ciphers, "ECDHE+AES128+AESGCM")])?;
+    let (aes128, aes256) = ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384");
+    let chacha = "CHACHA20_POLY1305_SHA256";
+    let cases = [
+        ("a.example", aes128, "ab"),
+        ("b.example", chacha, "ab"),
+        // The client likes AES the most.
+        ("c.example", chacha, "c"),
+        ("d.example", aes128, "c"),
+        ("x.wild.example", aes256, "wild"),
+        ("own.wild.example", aes128, "wild"),
+        ("nobody.example", aes128, FAKE),
+    ];
+    for (server_name, cipher, common) in cases {
+        let terms = Tls { max: Some(TlsVersion::Tls12), ..Tls::default() };
+        let found = facts(&served, server_name, terms)?;
+        assert!(found.cipher.ends_with(cipher), "{server_name}: {}", found.cipher);
+        assert_eq!(found.certificate_cn.as_deref(), Some(common), "{server_name}");
+        assert_eq!(facts(&served, server_name, Tls::default())?.version, "TLSv1.3", "{server_name}");
+    }
     Ok(())
 }
 

@@ -1,5 +1,8 @@
 //! What happens to requests and responses.
 
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -215,4 +218,46 @@ pub fn read_timeout_is_between_bytes() -> Result<(), String> {
     expect_status(&slow, 200, "1.5 s in all, never 1 s of silence")?;
     assert_eq!(slow.text(), "chunk 0\nchunk 1\nchunk 2\nchunk 3\n");
     expect_page(&served.get("web.example", "/delay/3000")?, 504, "504 Gateway Time-out")
+}
+
+/// A backend whose answers have headers of this many bytes, and this many lines more.
+fn with_large_headers(bytes: usize, lines: usize) -> std::io::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let address = listener.local_addr()?;
+    let more: String = (0..lines).map(|number| format!("X-Line-{number}: 1\r\n")).collect();
+    let answer =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Big: {}\r\n{more}\r\nok", "a".repeat(bytes));
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut head = Vec::new();
+            let mut buffer = [0; 4096];
+            while !head.ends_with(b"\r\n\r\n") {
+                match stream.read(&mut buffer) {
+                    Ok(length @ 1..) => head.extend_from_slice(buffer.get(..length).unwrap_or_default()),
+                    _ => break,
+                }
+            }
+            let _ = stream.write_all(answer.as_bytes());
+        }
+    });
+    Ok(address)
+}
+
+pub fn answers_may_have_large_headers() -> Result<(), String> {
+    let backend = with_large_headers(200_000, 500).map_err(|error| error.to_string())?;
+    let manifests = format!(
+        "apiVersion: v1\nkind: Service\nmetadata: {{name: big}}\nspec: {{ports: [{{port: 80}}]}}\n---\napiVersion: \
+         discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: big-1, labels: {{kubernetes.io/service-name: \
+         big}}}}\naddressType: IPv4\nports: [{{port: {}}}]\nendpoints: [{{addresses: [{}]}}]\n{}",
+        backend.port(),
+        backend.ip(),
+        ingress("big", "big", &[]),
+    );
+    let served = serve(&[], &manifests)?;
+    let response = served.get("big.example", "/")?;
+    expect_status(&response, 200, "large headers")?;
+    assert_eq!(response.header("X-Big").map(|value| value.len()), Some(200_000));
+    assert_eq!(response.header("X-Line-499").as_deref(), Some("1"));
+    Ok(())
 }

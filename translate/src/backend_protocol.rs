@@ -15,11 +15,12 @@ use ingress_wasm::config::{Action, Balancing, Canary, PluginConfig, PolicySet};
 
 use crate::annotations::{AnnotationSet, Setting, Value, parse_bool};
 use crate::certificates::{self, Certificate, material};
+use crate::ciphers::{CipherList, cipher_list};
 use crate::diagnostic::Diagnostic;
 use crate::objects::{Ingress, ObjectName, Snapshot};
 use crate::output::{Cluster, Options};
 use crate::report::Report;
-use crate::tls::{TlsVersion, known_ciphers};
+use crate::tls::TlsVersion;
 
 /// How the endpoints of a cluster are spoken to, where it is not HTTP/1.1 in plain text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -347,9 +348,10 @@ fn read_tls(
     tls.oldest = if asks("TLSv1.3") && !asks("TLSv1.2") { TlsVersion::V1_3 } else { TlsVersion::V1_2 };
     tls.newest = if asks("TLSv1.3") { TlsVersion::V1_3 } else { TlsVersion::V1_2 };
     if let Some(setting) = annotations.get("proxy-ssl-ciphers") {
-        let unknown;
-        (tls.ciphers, unknown) = known_ciphers(setting.text);
-        if !unknown.is_empty() && setting.text.trim() != "DEFAULT" {
+        let CipherList { ciphers, unknown } = cipher_list(setting.text);
+        // That of OpenSSL is no particular list.
+        tls.ciphers = if setting.text.trim() == "DEFAULT" { Vec::new() } else { ciphers };
+        if !unknown.is_empty() {
             let consequence = format!("not available and left out: {}", unknown.join(", "));
             let diagnostic = Diagnostic::warning("ssl-ciphers-unknown", consequence)
                 .remedy("use ciphers with AES-GCM or ChaCha20, by OpenSSL's names");

@@ -68,9 +68,9 @@ pub fn apply(
     authorities
 }
 
-/// Whether an alias is a name or a wildcard for one label: of others the listener asks for no certificate, and
-/// who comes by one of them is answered as without.
-fn is_name(alias: &str) -> bool {
+/// Whether an alias is a name or a wildcard for one label, which the listener can tell by the server name: by others it
+/// asks for no certificate, and who comes by one of them is answered as without.
+pub(crate) fn is_name(alias: &str) -> bool {
     !alias.starts_with(['~', '.']) && !alias.ends_with('*')
 }
 

@@ -52,6 +52,12 @@ const ANNOTATIONS: &[Gap] = &[
         "",
     ),
     gap(
+        "ssl-prefer-server-ciphers",
+        Note,
+        "the order of the list of ciphers decides: a Gateway cannot leave it to clients",
+        "",
+    ),
+    gap(
         "service-upstream",
         Warning,
         "requests go to the endpoints that the mesh knows, not to the address of the Service",

@@ -11,6 +11,7 @@ use crate::certificates::{Certificate, Certificates};
 use crate::client_certificates::ClientAuthorities;
 use crate::connections::Connections;
 use crate::diagnostic::Diagnostic;
+use crate::host_ciphers::CiphersByHost;
 use crate::jwt::Jwt;
 use crate::objects::{ObjectName, ObjectRef};
 use crate::passthrough::Passthrough;
@@ -111,6 +112,8 @@ pub struct Translation {
     pub passthrough: Passthrough,
     /// How TLS is spoken with clients.
     pub tls: TlsSettings,
+    /// The ciphers of hosts that have some of their own.
+    pub host_ciphers: CiphersByHost,
     /// How connections are kept, and what is sent over them compressed.
     pub connections: Connections,
     /// Everything its author should know, in order of file, line and object.
@@ -144,6 +147,7 @@ impl Translation {
             client_authorities,
             passthrough,
             tls,
+            host_ciphers,
             connections,
             diagnostics: _,
             rejected: _,
@@ -159,6 +163,7 @@ impl Translation {
             && *client_authorities == other.client_authorities
             && *passthrough == other.passthrough
             && *tls == other.tls
+            && *host_ciphers == other.host_ciphers
             && *connections == other.connections
     }
 }

@@ -16,6 +16,7 @@ use crate::error_pages;
 use crate::exemptions::PathPolicies;
 use crate::external_auth;
 use crate::global;
+use crate::host_ciphers;
 use crate::hosts::{self, Entrant, Hosts};
 use crate::jwt;
 use crate::mesh;
@@ -168,6 +169,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let passthrough = passthrough::read(&admitted, &config, &mut clusters, &mut report);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
+    let host_ciphers = host_ciphers::read(&admitted, &config.hosts, &tls, &mut report);
     let connections = connections::read(snapshot, options, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);
     let default_certificate = default_certificate(snapshot, options, &mut report);
@@ -184,6 +186,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         client_authorities,
         passthrough,
         tls,
+        host_ciphers,
         connections,
         diagnostics,
         rejected,

@@ -74,13 +74,14 @@ fn comparable(translation: &Translation) -> (String, String) {
         default_certificate,
         client_authorities,
         tls,
+        host_ciphers,
         connections,
         diagnostics,
         rejected,
     } = translation;
     let rest = format!(
         "{clusters:?} {transports:?} {route_profiles:?} {default_profile:?} {passed_headers:?} {certificates:?} \
-         {default_certificate:?} {client_authorities:?} {passthrough:?} {tls:?} {connections:?} {diagnostics:?} {rejected:?}"
+         {default_certificate:?} {client_authorities:?} {passthrough:?} {tls:?} {host_ciphers:?} {connections:?} {diagnostics:?} {rejected:?}"
     );
     (serde_json::to_string(config).expect("JSON"), rest)
 }

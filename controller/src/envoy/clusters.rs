@@ -19,6 +19,13 @@ use super::upstream_filters::{as_mirror, without_hash};
 /// How much of a body one connection holds back while the other side is slow, in bytes.
 pub(super) const BUFFER: u32 = 256 * 1024;
 
+/// The most that the headers of an answer may take, in KiB: more than any `proxy-buffer-size` that is of use. Envoy's own
+/// limit is 60.
+const ANSWER_HEADERS: u32 = 1024;
+
+/// The most lines that they may have. nginx counts bytes only, Envoy's own limit is 100.
+const ANSWER_LINES: u32 = 10_000;
+
 /// How long Envoy waits for the endpoints of a cluster before it serves without.
 const ENDPOINTS_PATIENCE: Duration = Duration::from_secs(15);
 
@@ -214,6 +221,8 @@ pub(super) fn protocol(
                 number(1)
             },
             max_connection_duration: connections.lifetime.and_then(duration),
+            max_response_headers_kb: number(ANSWER_HEADERS),
+            max_headers_count: number(ANSWER_LINES),
             ..core::HttpProtocolOptions::default()
         }),
         upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(ExplicitHttpConfig {

@@ -50,6 +50,7 @@ fn translation(clusters: &[(&str, Endpoints)]) -> Translation {
         default_certificate: None,
         client_authorities: Default::default(),
         passthrough: <_>::default(),
+        host_ciphers: <_>::default(),
         transports: Default::default(),
         tls: ingress_wasm_translate::tls::TlsSettings::default(),
         connections: Default::default(),

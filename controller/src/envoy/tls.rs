@@ -28,6 +28,8 @@
 //!   HTTP to clients that it refuses, and so does the filter, which is told the outcome. The authorities are an
 //!   SDS resource too. Envoy forgets the outcome when a session is resumed, so there is no resumption there.
 //!
+//! * A host with ciphers of its own has a chain for each pair of certificate and ciphers.
+//!
 //! The default certificate is the first of a chain with several Secrets, which is the one that Envoy shows where no name
 //! fits, and alone in the chain of all server names that no Ingress has.
 //!
@@ -38,6 +40,7 @@ use std::time::Duration;
 
 use ingress_wasm_translate::certificates::{Certificate, wildcard_of};
 use ingress_wasm_translate::client_certificates::Authorities;
+use ingress_wasm_translate::host_ciphers::HostCiphers;
 use ingress_wasm_translate::objects::ObjectName;
 use ingress_wasm_translate::output::Translation;
 use ingress_wasm_translate::tls::{TlsSettings, TlsVersion};
@@ -72,6 +75,8 @@ struct Chain {
     secrets: BTreeSet<ObjectName>,
     /// Clients are asked for a certificate, which is checked by this resource.
     authorities: Option<String>,
+    /// The ciphers; none: those of all.
+    ciphers: Option<HostCiphers>,
     /// Connections go to this cluster unopened; nothing else counts then.
     passed_to: Option<String>,
 }
@@ -140,6 +145,7 @@ impl TlsPlan {
             plan.hosts.insert(host.clone(), DEFAULT_CHAIN.to_owned());
         }
         plan.ask_clients(translation);
+        plan.choose_ciphers(translation);
         for (host, cluster) in &translation.passthrough {
             let name = format!("passthrough-{cluster}");
             let chain = Chain { passed_to: Some(cluster.clone()), ..Chain::default() };
@@ -174,7 +180,55 @@ impl TlsPlan {
             let resource = authorities_name(authorities);
             let name = format!("{resource}+{shown}");
             let secrets = secret.into_iter().collect();
-            self.chains.insert(name.clone(), Chain { secrets, authorities: Some(resource), passed_to: None });
+            let chain = Chain { secrets, authorities: Some(resource), ..Chain::default() };
+            self.chains.insert(name.clone(), chain);
+            match host.as_str() {
+                "*" if tls.reject_unknown => {}
+                "*" => self.otherwise = Some(name),
+                _ => drop(self.hosts.insert(host.clone(), name)),
+            }
+        }
+    }
+
+    /// Leads hosts with ciphers of their own to chains that have them. Such a chain is for one certificate, so that
+    /// there is nothing to choose in it.
+    fn choose_ciphers(&mut self, translation: &Translation) {
+        let Translation { certificates, host_ciphers, config, tls, .. } = translation;
+        let before = self.hosts.clone();
+        let otherwise = self.otherwise.clone();
+        let wildcard_among = |host: &str| wildcard_of(host).filter(|name| host_ciphers.contains_key(name));
+        // A host beside one of these has what it had.
+        for host in config.hosts.iter().map(|host| &host.name) {
+            if before.contains_key(host) || host_ciphers.contains_key(host) {
+                continue;
+            }
+            let chain = match wildcard_among(host) {
+                Some(wildcard) => before.get(&wildcard).cloned().or_else(|| otherwise.clone()),
+                None if host_ciphers.contains_key("*") && host != "*" => otherwise.clone(),
+                None => None,
+            };
+            if let Some(chain) = chain {
+                self.hosts.insert(host.clone(), chain);
+            }
+        }
+        for (host, ciphers) in host_ciphers {
+            let wildcard = wildcard_of(host);
+            let found = before.get(host).or_else(|| before.get(wildcard.as_ref()?)).or(otherwise.as_ref());
+            let Some(base) = found.and_then(|name| self.chains.get(name)) else { continue };
+            let own = certificates.get(host).or_else(|| certificates.get(wildcard.as_ref()?));
+            let secret = own.and_then(Option::as_ref).map(|certificate| certificate.secret.clone());
+            let shown = secret.as_ref().map_or(DEFAULT_CHAIN.to_owned(), ObjectName::to_string);
+            let HostCiphers { ciphers: list, clients_order } = ciphers;
+            let order = if *clients_order { "client" } else { "server" };
+            let authorities = base.authorities.as_deref().unwrap_or_default();
+            let name = format!("{authorities}+{shown}+{}+{order}", list.join(":"));
+            let chain = Chain {
+                secrets: secret.into_iter().collect(),
+                authorities: base.authorities.clone(),
+                ciphers: Some(ciphers.clone()),
+                passed_to: None,
+            };
+            self.chains.insert(name.clone(), chain);
             match host.as_str() {
                 "*" if tls.reject_unknown => {}
                 "*" => self.otherwise = Some(name),
@@ -367,6 +421,7 @@ fn server_tls(settings: &TlsSettings, chain: &Chain, from_server: bool) -> core:
     use tls::downstream_tls_context::SessionTicketKeysType;
 
     let TlsSettings { oldest, newest, ciphers, http2, reject_unknown: _ } = settings;
+    let ciphers = chain.ciphers.as_ref().map_or(ciphers, |own| &own.ciphers);
     let alpn: &[&str] = if *http2 { &["h2", "http/1.1"] } else { &["http/1.1"] };
     let secret = |name| tls::SdsSecretConfig {
         name,
@@ -389,6 +444,7 @@ fn server_tls(settings: &TlsSettings, chain: &Chain, from_server: bool) -> core:
             alpn_protocols: alpn.iter().map(|protocol| (*protocol).to_owned()).collect(),
             ..tls::CommonTlsContext::default()
         }),
+        prefer_client_ciphers: chain.ciphers.as_ref().is_some_and(|own| own.clients_order),
         disable_stateful_session_resumption: chain.authorities.is_some(),
         session_ticket_keys_type: chain
             .authorities

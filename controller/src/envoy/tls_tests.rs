@@ -56,6 +56,7 @@ fn plan(
         default_certificate: (!default.is_empty()).then(|| certificate("default", default)),
         client_authorities: Default::default(),
         passthrough: <_>::default(),
+        host_ciphers: <_>::default(),
         transports: Default::default(),
         tls: TlsSettings { reject_unknown: reject, ..TlsSettings::default() },
         connections: Default::default(),

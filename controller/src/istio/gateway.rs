@@ -37,12 +37,14 @@ pub(super) fn gateways(
             "tls": tls,
         }));
     };
-    for (secret, hosts) in by_secret(translation) {
+    for ((secret, ciphers), hosts) in by_secret(translation) {
         let credential = settings.credential(&secret, diagnostics);
         let hosts: Vec<String> = hosts.into_iter().collect();
+        let tls = TlsSettings { ciphers: ciphers.to_vec(), ..translation.tls.clone() };
+        let own = if *ciphers == *translation.tls.ciphers { String::new() } else { ciphers.join(":") };
         for (index, part) in hosts.chunks(MANY).enumerate() {
-            let name = format!("https-{}-{index}", short_hash(&secret.to_string()));
-            https(name, part.to_vec(), simple(&credential, &translation.tls));
+            let name = format!("https-{}-{index}", short_hash(&format!("{secret}{own}")));
+            https(name, part.to_vec(), simple(&credential, &tls));
         }
     }
     match &translation.default_certificate {
@@ -80,15 +82,16 @@ pub(super) fn gateways(
         .collect()
 }
 
-/// The hosts of each Secret.
-fn by_secret(translation: &Translation) -> BTreeMap<ObjectName, BTreeSet<String>> {
-    let mut found: BTreeMap<ObjectName, BTreeSet<String>> = BTreeMap::new();
+/// The hosts of each Secret and list of ciphers.
+fn by_secret(translation: &Translation) -> BTreeMap<(ObjectName, &[&'static str]), BTreeSet<String>> {
+    let mut found: BTreeMap<(ObjectName, &[&'static str]), BTreeSet<String>> = BTreeMap::new();
     for (host, certificate) in &translation.certificates {
         let Some(certificate) = certificate else { continue };
         if translation.passthrough.contains_key(host) {
             continue;
         }
-        let hosts = found.entry(certificate.secret.clone()).or_default();
+        let ciphers = translation.host_ciphers.get(host).map_or(&translation.tls.ciphers, |own| &own.ciphers);
+        let hosts = found.entry((certificate.secret.clone(), ciphers)).or_default();
         hosts.insert(host.clone());
         // Names under which it goes as well, as far as a Gateway can have them.
         let entry = translation.config.hosts.iter().find(|entry| entry.name == *host);

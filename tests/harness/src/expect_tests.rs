@@ -85,8 +85,11 @@ fn no_backend_means_none_was_reached() {
 
 #[test]
 fn handshakes() {
-    let facts =
-        TlsFacts { version: "TLSv1.3".to_owned(), alpn: None, certificate_cn: Some("a.example".to_owned()) };
+    let facts = TlsFacts {
+        version: "TLSv1.3".to_owned(),
+        certificate_cn: Some("a.example".to_owned()),
+        ..TlsFacts::default()
+    };
     let done = Answer { handshake: Some(Ok(facts)), ..answer() };
     let failed = Answer { handshake: Some(Err("alert".to_owned())), ..Answer::default() };
     let cases = [

@@ -35,6 +35,8 @@ pub struct TlsFacts {
     pub alpn: Option<String>,
     /// The common name of the server's certificate.
     pub certificate_cn: Option<String>,
+    /// The cipher, by the name in the registry of TLS.
+    pub cipher: String,
 }
 
 /// A stream under TLS.
@@ -104,7 +106,9 @@ fn facts(connection: &ClientConnection) -> TlsFacts {
     };
     let alpn = connection.alpn_protocol().map(|name| String::from_utf8_lossy(name).into_owned());
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
-    TlsFacts { version, alpn, certificate_cn: certificate.and_then(common_name) }
+    let cipher = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+    let certificate_cn = certificate.and_then(common_name);
+    TlsFacts { version, alpn, certificate_cn, cipher: cipher.unwrap_or_default() }
 }
 
 fn common_name(certificate: &CertificateDer<'_>) -> Option<String> {
@@ -198,8 +202,10 @@ mod tests {
             version: "TLSv1.2".to_owned(),
             alpn: Some("h2".to_owned()),
             certificate_cn: Some("a.example".to_owned()),
+            cipher: facts.cipher.clone(),
         };
         assert_eq!(facts, expected);
+        assert!(facts.cipher.starts_with("TLS_ECDHE_"), "{facts:?}");
     }
 
     #[test]

@@ -313,7 +313,9 @@ const TRAFFIC: &[ConfigOption] = &[
         "proxy-buffer-size",
         Size,
         "4k",
-        NoEffect("Envoy takes headers of an answer up to a limit of its own, which is larger"),
+        NoEffect(
+            "the headers of an answer may take a megabyte in any case, and no answer becomes a 502 for less",
+        ),
     ),
     idle("proxy-buffers-number", INTEGER, "4"),
     idle("proxy-busy-buffers-size", Size, ""),
@@ -426,9 +428,7 @@ const TLS: &[ConfigOption] = &[
         "ssl-ciphers",
         Text,
         "ECDHE-ECDSA-AES128-GCM-SHA256 and others",
-        Differs(
-            "the ciphers named are taken, those that BoringSSL lacks are left out; of families such as `HIGH` none is known",
-        ),
+        Differs("ciphers and families that BoringSSL lacks are left out"),
     ),
     option("ssl-protocols", ValueGrammar::Words(crate::tls::PROTOCOLS), "TLSv1.2 TLSv1.3", Exact),
     lacks("ssl-ecdh-curve", Text, "auto", &["auto"], Note, TLS_DEFAULTS),

@@ -17,9 +17,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "proxy-ssl-ciphers",
         value: ValueGrammar::Characters(&grammar::CIPHERS),
-        support: Support::Differs(
-            "the ciphers named are taken, those that BoringSSL lacks are left out; of families such as `HIGH` none is known",
-        ),
+        support: Support::Differs("ciphers and families that BoringSSL lacks are left out"),
         risk: Risk::Medium,
         summary: "Ciphers for TLS with the backend.",
         example: "HIGH:!aNULL",
@@ -85,9 +83,9 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "ssl-ciphers",
         scope: Scope::Host,
         value: ValueGrammar::Characters(&grammar::CIPHERS),
-        support: Support::NotSupported("the list of the ConfigMap holds for every host"),
+        support: Support::Differs("ciphers and families that BoringSSL lacks are left out"),
         on_invalid: OnInvalid::DropsIngress,
-        summary: "Ciphers for TLS with clients of the host.",
+        summary: "Ciphers for TLS with clients of the host, for versions before 1.3.",
         example: "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256",
         ..BASE
     },
@@ -106,7 +104,8 @@ pub(super) const ENTRIES: &[Annotation] = &[
     Annotation {
         name: "ssl-prefer-server-ciphers",
         scope: Scope::Host,
-        support: Support::NoEffect("Envoy's order of ciphers always decides"),
+        support: Support::Exact,
+        neutral: &["true"],
         summary: "Whether the order of ciphers on the server or on the client decides.",
         example: "true",
         ..BASE

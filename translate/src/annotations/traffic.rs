@@ -175,7 +175,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
         name: "proxy-buffer-size",
         value: ValueGrammar::Size,
         support: Support::NoEffect(
-            "Envoy takes headers of an answer up to a limit of its own, which is larger",
+            "the headers of an answer may take a megabyte in any case, and no answer becomes a 502 for less",
         ),
         summary: "The size of the buffer for the headers of an answer.",
         example: "16k",
