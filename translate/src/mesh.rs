@@ -1,8 +1,6 @@
-//! What the gateway of an Istio mesh cannot carry out. Each is said by name, and what protects is denied.
+//! What the gateway of an Istio mesh cannot carry out. Each is said by name.
 //!
 //! Deliberately knows nothing of Istio's objects: they are made from the translation.
-
-use ingress_wasm::config::{ClientCertificate, Host, VerifyClient};
 
 use crate::annotations::{AnnotationSet, Setting, Value, parse_bool};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -23,16 +21,10 @@ const fn gap(name: &'static str, severity: Severity, consequence: &'static str, 
     Gap { name, severity, consequence, remedy }
 }
 
-use Severity::{Error, Note, Warning};
+use Severity::{Note, Warning};
 
 /// Annotations, whatever they ask for.
 const ANNOTATIONS: &[Gap] = &[
-    gap(
-        "auth-tls-secret",
-        Error,
-        "requests to its hosts are answered 403: no certificates of clients are asked for at the gateway",
-        "serve the hosts stand-alone, or with a Gateway of your own whose servers have `tls.mode: MUTUAL`",
-    ),
     gap(
         "upstream-hash-by-subset",
         Warning,
@@ -199,10 +191,7 @@ pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report)
         )
         .remedy("set `meshConfig.connectTimeout: 5s`, and `connectionPool.http.idleTimeout` in DestinationRules"),
     );
-    report.add(Diagnostic::note(
-        "istio-headers",
-        "a gateway takes x-forwarded-client-cert from clients, and may add headers for tracing to requests",
-    ));
+    report.add(Diagnostic::note("istio-headers", "a gateway may add headers for tracing to requests"));
     report.add(Diagnostic::note(
         "istio-request-id",
         "requests without X-Request-ID get one from the gateway: a UUID, and not 32 hexadecimal digits",
@@ -224,17 +213,6 @@ pub fn check_global(snapshot: &Snapshot, options: &Options, report: &mut Report)
     for gap in SETTINGS {
         if let Some(text) = map.data.get(gap.name).filter(|text| !text.trim().is_empty()) {
             say(gap, text);
-        }
-    }
-}
-
-/// Closes hosts whose clients have to show certificates, which nobody asks them for.
-pub fn close(hosts: &mut [Host]) {
-    for ClientCertificate { verify, .. } in
-        hosts.iter_mut().filter_map(|host| host.client_certificate.as_mut())
-    {
-        if *verify != VerifyClient::Off {
-            *verify = VerifyClient::Refuse;
         }
     }
 }

@@ -148,7 +148,6 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let balancing = divide(&mut hosts, &admitted, &mut backends, &mut report);
     let client_authorities = client_certificates::apply(snapshot, &asking, &mut hosts, &mut report);
     if options.mesh {
-        mesh::close(&mut hosts);
         mesh::check_global(snapshot, options, &mut report);
     }
     let Finished { sets, credentials, api_keys, profiles: route_profiles } = policies.finish();

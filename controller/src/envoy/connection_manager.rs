@@ -245,7 +245,7 @@ fn overwrite(name: &str, value: String) -> core::HeaderValueOption {
 
 /// Tells the filter of the client's certificate. Only a route can see whether Envoy found it good, so the route
 /// for those that are says so: see [`verified_certificate`].
-fn client_certificate() -> hcm::HttpFilter {
+pub(super) fn client_certificate() -> hcm::HttpFilter {
     hcm::HttpFilter {
         name: CLIENT_CERTIFICATE_FILTER.to_owned(),
         config_type: Some(hcm::http_filter::ConfigType::TypedConfig(pack_any(

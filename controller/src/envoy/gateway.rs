@@ -12,21 +12,22 @@ use ingress_wasm_translate::output::{KEPT_BACK, RouteProfile, Translation};
 
 use super::clusters::{http_options, protocol};
 use super::compression::compressors;
-use super::connection_manager::{common_options, http2_options, private_headers};
+use super::connection_manager::{client_certificate, common_options, http2_options, private_headers};
 use super::json::{ToJsonError, to_json};
 use super::local_reply::local_replies;
 use super::names::{
     CERTIFICATE_HEADER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER, FILTER, HASH_HEADER,
     PROFILE_HEADER,
 };
-use super::pb::{cluster, core, duration, hcm, number, pack_any, route, router};
+use super::pb::{cluster, core, duration, hcm, listener, number, pack_any, route, router, tls};
 use super::routes::{Profiles, by_profile};
 use super::sessions::session_filter;
 use super::upgrades;
 use super::upstream_filters::as_mirror;
 
 /// What Envoy tells a backend of clients where it is told to be the edge of a network. nginx tells nothing like it.
-const EDGE_HEADERS: [&str; 2] = ["x-envoy-external-address", "x-envoy-internal"];
+/// And what a gateway tells it of the client's certificate.
+const EDGE_HEADERS: [&str; 3] = ["x-envoy-external-address", "x-envoy-internal", "x-forwarded-client-cert"];
 
 /// What is merged into the connection manager: all that makes it as transparent as nginx's proxy, but for what a
 /// merge cannot change (`use_remote_address`, `normalize_path`). `port` is the one that clients connect to in plain
@@ -95,6 +96,54 @@ pub fn mirror_cluster_patch(backends: &BackendConnections) -> Result<serde_json:
     }))
 }
 
+/// The filter that tells ours of a client's certificate, which goes first.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn client_certificate_filter() -> Result<serde_json::Value, ToJsonError> {
+    plain(&pack_any(client_certificate()))
+}
+
+/// What is merged into a filter chain that asks clients for certificates: every connection is accepted, since clients
+/// that are refused are answered in HTTP; and none is resumed, since Envoy forgets then what it found. `depth` is how
+/// many certificates may stand between the client's and that of the authority.
+///
+/// # Errors
+///
+/// As [`connection_manager_patch`].
+pub fn asking_chain_patch(depth: u32) -> Result<serde_json::Value, ToJsonError> {
+    use tls::certificate_validation_context::TrustChainVerification;
+    use tls::common_tls_context::{CombinedCertificateValidationContext, ValidationContextType};
+    use tls::downstream_tls_context::SessionTicketKeysType;
+
+    let check = tls::CertificateValidationContext {
+        trust_chain_verification: TrustChainVerification::AcceptUntrusted.into(),
+        max_verify_depth: number(depth.saturating_add(1)),
+        ..tls::CertificateValidationContext::default()
+    };
+    let check = CombinedCertificateValidationContext {
+        default_validation_context: Some(check),
+        ..CombinedCertificateValidationContext::default()
+    };
+    let context = tls::DownstreamTlsContext {
+        common_tls_context: Some(tls::CommonTlsContext {
+            validation_context_type: Some(ValidationContextType::CombinedValidationContext(check)),
+            ..tls::CommonTlsContext::default()
+        }),
+        disable_stateful_session_resumption: true,
+        session_ticket_keys_type: Some(SessionTicketKeysType::DisableStatelessSessionResumption(true)),
+        ..tls::DownstreamTlsContext::default()
+    };
+    plain(&pack_any(listener::FilterChain {
+        transport_socket: Some(core::TransportSocket {
+            name: "envoy.transport_sockets.tls".to_owned(),
+            config_type: Some(core::transport_socket::ConfigType::TypedConfig(pack_any(context))),
+        }),
+        ..listener::FilterChain::default()
+    }))
+}
+
 /// What is merged into the router.
 ///
 /// # Errors
@@ -148,7 +197,10 @@ pub fn virtual_host(
     plain(&pack_any(route::VirtualHost {
         name: FILTER.to_owned(),
         domains: vec!["*".to_owned()],
-        matcher: Some(by_profile(Profiles { named: profiles, ..Profiles::of(translation) }, false)),
+        matcher: Some(by_profile(
+            Profiles { named: profiles, ..Profiles::of(translation) },
+            !translation.client_authorities.is_empty(),
+        )),
         ..route::VirtualHost::default()
     }))
 }

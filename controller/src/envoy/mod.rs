@@ -29,8 +29,8 @@ mod wasm;
 
 pub use bootstrap::{Admin, DynamicBootstrap, StaticBootstrap, dynamic_bootstrap, static_bootstrap};
 pub use gateway::{
-    compressor_filters, connection_manager_patch, mirror_cluster_patch, route_configuration_patch,
-    router_patch, session_filter_patch, virtual_host,
+    asking_chain_patch, client_certificate_filter, compressor_filters, connection_manager_patch,
+    mirror_cluster_patch, route_configuration_patch, router_patch, session_filter_patch, virtual_host,
 };
 pub use json::{ToJsonError, to_json};
 pub use listeners::{Bind, Listeners};

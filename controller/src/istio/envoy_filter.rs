@@ -7,10 +7,11 @@ use ingress_wasm_translate::output::Translation;
 use serde_json::{Value, json};
 
 use super::clusters::Clusters;
+use super::gateway::Server;
 use super::{IstioError, Settings};
 use crate::envoy::{
-    compressor_filters, connection_manager_patch, mirror_cluster_patch, route_configuration_patch,
-    router_patch, session_filter_patch, virtual_host,
+    asking_chain_patch, client_certificate_filter, compressor_filters, connection_manager_patch,
+    mirror_cluster_patch, route_configuration_patch, router_patch, session_filter_patch, virtual_host,
 };
 
 const MANAGER: &str = "envoy.filters.network.http_connection_manager";
@@ -20,6 +21,7 @@ const ROUTER: &str = "envoy.filters.http.router";
 pub(super) fn envoy_filter(
     translation: &Translation,
     clusters: &Clusters,
+    servers: &[Server],
     settings: &Settings,
 ) -> Result<Value, IstioError> {
     let clients = &translation.connections.clients;
@@ -53,10 +55,22 @@ pub(super) fn envoy_filter(
         let filter = session_filter_patch()?;
         patches.push(patch(settings, "HTTP_FILTER", router, "INSERT_BEFORE", Some(filter)));
     }
+    let at = json!({"listener": {"filterChain": {"filter": {"name": MANAGER}}}});
+    if !translation.client_authorities.is_empty() {
+        let filter = client_certificate_filter()?;
+        patches.push(patch(settings, "HTTP_FILTER", at.clone(), "INSERT_FIRST", Some(filter)));
+    }
+    for Server { hosts, asks, .. } in servers {
+        // The chain of a server has all its hosts.
+        if let (Some(asks), Some(host)) = (asks, hosts.first()) {
+            let at = json!({"listener": {"filterChain": {"sni": host}}});
+            let value = asking_chain_patch(asks.depth)?;
+            patches.push(patch(settings, "FILTER_CHAIN", at, "MERGE", Some(value)));
+        }
+    }
     // Each goes before those that are there: the last one is the first.
     for filter in compressor_filters(clients)?.into_iter().rev() {
-        let at = json!({"listener": {"filterChain": {"filter": {"name": MANAGER}}}});
-        patches.push(patch(settings, "HTTP_FILTER", at, "INSERT_FIRST", Some(filter)));
+        patches.push(patch(settings, "HTTP_FILTER", at.clone(), "INSERT_FIRST", Some(filter)));
     }
     for cluster in clusters.mirrors() {
         let value = mirror_cluster_patch(&translation.connections.backends)?;

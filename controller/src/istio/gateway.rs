@@ -19,41 +19,65 @@ const SERVERS: usize = 1000;
 /// How many hosts one server, and how many destinations one VirtualService has.
 const MANY: usize = 1000;
 
-/// The Gateways.
-pub(super) fn gateways(
+/// A server that speaks TLS, with one certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Server {
+    /// The name of its port, which no other has.
+    name: String,
+    /// The names that clients ask for.
+    pub hosts: Vec<String>,
+    /// The certificate.
+    credential: String,
+    /// What is allowed for versions before 1.3; none: Envoy's own list.
+    ciphers: Vec<&'static str>,
+    /// Clients are asked for certificates.
+    pub asks: Option<Asks>,
+}
+
+/// Whose certificates clients are asked for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Asks {
+    /// The Secret of the authorities.
+    secret: ObjectName,
+    /// How many certificates may stand between the client's and that of the authority.
+    pub depth: u32,
+}
+
+/// The servers that speak TLS.
+pub(super) fn servers(
     translation: &Translation,
     settings: &Settings,
     diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Value> {
-    let Settings { http_port, https_port, .. } = settings;
-    let mut servers = vec![json!({
-        "port": {"number": http_port, "name": "http", "protocol": "HTTP"},
-        "hosts": ["*"],
-    })];
-    let mut https = |name: String, hosts: Vec<String>, tls: Value| {
-        servers.push(json!({
-            "port": {"number": https_port, "name": name, "protocol": "HTTPS"},
-            "hosts": hosts,
-            "tls": tls,
-        }));
-    };
-    for ((secret, ciphers), hosts) in by_secret(translation) {
-        let credential = settings.credential(&secret, diagnostics);
+) -> Vec<Server> {
+    let mut servers = Vec::new();
+    for ((secret, ciphers, asks), hosts) in by_certificate(translation, diagnostics) {
+        let own = if ciphers == translation.tls.ciphers { String::new() } else { ciphers.join(":") };
+        let (credential, named) = match &asks {
+            None => (settings.credential(&secret, diagnostics), format!("{secret}{own}")),
+            Some(asks) => {
+                let credential = settings.asking_credential(&secret, &asks.secret, diagnostics);
+                (credential, format!("{secret}{own} {} {}", asks.secret, asks.depth))
+            }
+        };
         let hosts: Vec<String> = hosts.into_iter().collect();
-        let tls = TlsSettings { ciphers: ciphers.to_vec(), ..translation.tls.clone() };
-        let own = if *ciphers == *translation.tls.ciphers { String::new() } else { ciphers.join(":") };
-        for (index, part) in hosts.chunks(MANY).enumerate() {
-            let name = format!("https-{}-{index}", short_hash(&format!("{secret}{own}")));
-            https(name, part.to_vec(), simple(&credential, &tls));
-        }
+        servers.extend(hosts.chunks(MANY).enumerate().map(|(index, part)| Server {
+            name: format!("https-{}-{index}", short_hash(&named)),
+            hosts: part.to_vec(),
+            credential: credential.clone(),
+            ciphers: ciphers.clone(),
+            asks: asks.clone(),
+        }));
     }
     match &translation.default_certificate {
         // A name that no server has is refused.
         _ if translation.tls.reject_unknown => {}
-        Some(default) => {
-            let credential = settings.credential(&default.secret, diagnostics);
-            https("https-default".to_owned(), vec!["*".to_owned()], simple(&credential, &translation.tls));
-        }
+        Some(default) => servers.push(Server {
+            name: "https-default".to_owned(),
+            hosts: vec!["*".to_owned()],
+            credential: settings.credential(&default.secret, diagnostics),
+            ciphers: translation.tls.ciphers.clone(),
+            asks: None,
+        }),
         None => diagnostics.push(
             Diagnostic::note(
                 "istio-no-default-certificate",
@@ -62,6 +86,24 @@ pub(super) fn gateways(
             .remedy("name one by --default-ssl-certificate NAMESPACE/NAME"),
         ),
     }
+    servers
+}
+
+/// The Gateways.
+pub(super) fn gateways(tls: &[Server], translation: &Translation, settings: &Settings) -> Vec<Value> {
+    let Settings { http_port, https_port, .. } = settings;
+    let mut servers = vec![json!({
+        "port": {"number": http_port, "name": "http", "protocol": "HTTP"},
+        "hosts": ["*"],
+    })];
+    servers.extend(tls.iter().map(|Server { name, hosts, credential, ciphers, asks }| {
+        let tls = TlsSettings { ciphers: ciphers.clone(), ..translation.tls.clone() };
+        json!({
+            "port": {"number": https_port, "name": name, "protocol": "HTTPS"},
+            "hosts": hosts,
+            "tls": server_tls(credential, asks.is_some(), &tls),
+        })
+    }));
     if !translation.passthrough.is_empty() {
         let hosts: Vec<&String> = translation.passthrough.keys().collect();
         // In the first Gateway, which the VirtualService names.
@@ -82,22 +124,56 @@ pub(super) fn gateways(
         .collect()
 }
 
-/// The hosts of each Secret and list of ciphers.
-fn by_secret(translation: &Translation) -> BTreeMap<(ObjectName, &[&'static str]), BTreeSet<String>> {
-    let mut found: BTreeMap<(ObjectName, &[&'static str]), BTreeSet<String>> = BTreeMap::new();
+/// Hosts by certificate, ciphers, and what clients are asked for.
+type ByCertificate = BTreeMap<(ObjectName, Vec<&'static str>, Option<Asks>), BTreeSet<String>>;
+
+/// The hosts of each Secret.
+fn by_certificate(translation: &Translation, diagnostics: &mut Vec<Diagnostic>) -> ByCertificate {
+    let ciphers_of = |host: &str| {
+        let own = translation.host_ciphers.get(host).map(|own| &own.ciphers);
+        own.unwrap_or(&translation.tls.ciphers).clone()
+    };
+    let mut secrets: BTreeMap<String, (ObjectName, Vec<&'static str>)> = BTreeMap::new();
     for (host, certificate) in &translation.certificates {
         let Some(certificate) = certificate else { continue };
         if translation.passthrough.contains_key(host) {
             continue;
         }
-        let ciphers = translation.host_ciphers.get(host).map_or(&translation.tls.ciphers, |own| &own.ciphers);
-        let hosts = found.entry((certificate.secret.clone(), ciphers)).or_default();
-        hosts.insert(host.clone());
         // Names under which it goes as well, as far as a Gateway can have them.
         let entry = translation.config.hosts.iter().find(|entry| entry.name == *host);
         let aliases = entry.iter().flat_map(|entry| &entry.aliases).filter(|alias| alias.tls);
         let names = aliases.map(|alias| &alias.name).filter(|name| is_gateway_host(name));
-        hosts.extend(names.filter(|name| !translation.certificates.contains_key(*name)).cloned());
+        let names = names.filter(|name| !translation.certificates.contains_key(*name));
+        let how = (certificate.secret.clone(), ciphers_of(host));
+        secrets.extend(names.chain([host]).map(|name| (name.clone(), how.clone())));
+    }
+    // A host that asks has a server of its own, even if its certificate is the default one.
+    for host in translation.client_authorities.keys() {
+        if secrets.contains_key(host) || translation.passthrough.contains_key(host) {
+            continue;
+        }
+        match &translation.default_certificate {
+            Some(default) if is_gateway_host(host) => {
+                secrets.insert(host.clone(), (default.secret.clone(), ciphers_of(host)));
+            }
+            _ => diagnostics.push(
+                Diagnostic::error(
+                    "istio-client-certificates",
+                    format!(
+                        "clients of {host:?} are asked for no certificate, and are answered as those that have none: a \
+                         server of the gateway needs a name of its own, and a certificate"
+                    ),
+                )
+                .remedy("name the host, and a certificate for it under spec.tls or by --default-ssl-certificate"),
+            ),
+        }
+    }
+    let mut found = ByCertificate::new();
+    for (host, (secret, ciphers)) in secrets {
+        let asks = translation.client_authorities.get(&host);
+        let asks =
+            asks.map(|authorities| Asks { secret: authorities.secret.clone(), depth: authorities.depth });
+        found.entry((secret, ciphers, asks)).or_default().insert(host);
     }
     found
 }
@@ -110,7 +186,7 @@ fn is_gateway_host(name: &str) -> bool {
 }
 
 /// TLS with a certificate.
-fn simple(credential: &str, tls: &TlsSettings) -> Value {
+fn server_tls(credential: &str, asks: bool, tls: &TlsSettings) -> Value {
     let version = |version: TlsVersion| match version {
         TlsVersion::V1_0 => "TLSV1_0",
         TlsVersion::V1_1 => "TLSV1_1",
@@ -118,7 +194,7 @@ fn simple(credential: &str, tls: &TlsSettings) -> Value {
         TlsVersion::V1_3 => "TLSV1_3",
     };
     let mut found = json!({
-        "mode": "SIMPLE",
+        "mode": if asks { "OPTIONAL_MUTUAL" } else { "SIMPLE" },
         "credentialName": credential,
         "minProtocolVersion": version(tls.oldest),
         "maxProtocolVersion": version(tls.newest),

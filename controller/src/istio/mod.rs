@@ -108,9 +108,10 @@ pub fn objects(
     let config = rename::rename(&translation.config, &clusters);
     let mut objects = destinations::service_entries(&clusters, settings);
     objects.extend(destinations::destination_rules(&clusters, settings, &mut diagnostics));
-    objects.extend(gateway::gateways(translation, settings, &mut diagnostics));
+    let servers = gateway::servers(translation, settings, &mut diagnostics);
+    objects.extend(gateway::gateways(&servers, translation, settings));
     objects.extend(gateway::virtual_services(translation, &clusters, settings));
-    objects.push(envoy_filter::envoy_filter(translation, &clusters, settings)?);
+    objects.push(envoy_filter::envoy_filter(translation, &clusters, &servers, settings)?);
     objects.push(plugin::plugin(&config, settings)?);
     for object in &objects {
         let size = object.to_string().len();
@@ -172,6 +173,39 @@ impl Settings {
         name
     }
 }
+
+impl Settings {
+    /// The `credentialName` of a Secret with which clients are asked for certificates of these authorities: a copy with
+    /// both in it, since a gateway takes the authorities from the same Secret.
+    fn asking_credential(
+        &self,
+        secret: &ObjectName,
+        authorities: &ObjectName,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> String {
+        let name = format!(
+            "{}.{}.with.{}.{}",
+            secret.namespace, secret.name, authorities.namespace, authorities.name
+        );
+        let name = if name.len() > LONGEST_NAME { format!("clients-{}", short_hash(&name)) } else { name };
+        let diagnostic = Diagnostic::warning(
+            "istio-credential-clients",
+            "a gateway takes the authorities of clients from the Secret with its certificate: until there is one with \
+             both, TLS that needs them fails",
+        )
+        .object(ObjectRef { kind: Kind::Secret, name: authorities.clone() }, None)
+        .remedy(format!(
+            "make {}/{name} of tls.crt and tls.key of {secret}, and ca.crt and, if it has one, ca.crl of {authorities}; \
+             and of each new version of them",
+            self.namespace
+        ));
+        diagnostics.push(diagnostic);
+        name
+    }
+}
+
+/// The longest name of an object.
+const LONGEST_NAME: usize = 253;
 
 /// A name for a text: short, and fit for the name of an object. FNV-1a.
 fn short_hash(text: &str) -> String {

@@ -37,6 +37,7 @@ pub fn bootstrap(objects: &[Value], cluster: &[Value], addresses: Addresses) -> 
     let filters = http_filters(objects)?;
     let mut listeners = vec![listener("http", addresses.http)];
     let mut chains = Vec::new();
+    let mut secrets = Vec::new();
     for gateway in mesh.of("Gateway") {
         for server in gateway["spec"]["servers"].as_array().into_iter().flatten() {
             let port = &server["port"];
@@ -60,7 +61,7 @@ pub fn bootstrap(objects: &[Value], cluster: &[Value], addresses: Addresses) -> 
                     chains.push(json!({
                         "filter_chain_match": server_names(&server["hosts"]),
                         "filters": [manager(&filters, routes)],
-                        "transport_socket": mesh.downstream_tls(server)?,
+                        "transport_socket": mesh.downstream_tls(server, &mut secrets)?,
                     }));
                 }
                 Some("TLS") => chains.extend(mesh.passthrough(server)?),
@@ -99,7 +100,7 @@ pub fn bootstrap(objects: &[Value], cluster: &[Value], addresses: Addresses) -> 
             "name": "static_layer",
             "static_layer": {"re2.max_program_size.error_level": 32768, "re2.max_program_size.warn_level": 32768},
         }]},
-        "static_resources": {"listeners": listeners, "clusters": clusters},
+        "static_resources": {"listeners": listeners, "clusters": clusters, "secrets": secrets},
     }))
 }
 
@@ -247,20 +248,40 @@ impl<'a> Mesh<'a> {
         Ok(json!({"certificate_chain": part("tls.crt")?, "private_key": part("tls.key")?}))
     }
 
-    fn downstream_tls(&self, server: &Value) -> Result<Value, String> {
+    fn downstream_tls(&self, server: &Value, secrets: &mut Vec<Value>) -> Result<Value, String> {
         let tls = &server["tls"];
-        if tls["mode"] != "SIMPLE" {
-            return Err(format!("unknown here: TLS mode {}", tls["mode"]));
+        let credential = text(&tls["credentialName"]);
+        // A Secret with authorities is made as the diagnostic says: of the two that its name tells.
+        let (certificate, authorities) = credential.split_once(".with.").unwrap_or((credential, ""));
+        let mut validation = json!({});
+        match text(&tls["mode"]) {
+            "SIMPLE" => {}
+            "OPTIONAL_MUTUAL" => {
+                let name = format!("kubernetes://{credential}-cacert");
+                let secret = self.secret(authorities)?;
+                let mut context = json!({"trusted_ca": {"inline_bytes": secret["data"]["ca.crt"]}});
+                if secret["data"]["ca.crl"].is_string() {
+                    context["crl"] = json!({"inline_bytes": secret["data"]["ca.crl"]});
+                }
+                if !secrets.iter().any(|secret: &Value| secret["name"] == name) {
+                    secrets.push(json!({"name": name, "validation_context": context}));
+                }
+                validation = json!({"combined_validation_context": {
+                    "default_validation_context": {},
+                    "validation_context_sds_secret_config": {"name": name},
+                }});
+            }
+            other => return Err(format!("unknown here: TLS mode {other}")),
         }
         let version = |name: &Value| name.as_str().map(|name| name.replace("TLSV", "TLSv"));
-        Ok(json!({
+        let mut socket = json!({
             "name": "envoy.transport_sockets.tls",
             "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
                 "require_client_certificate": false,
                 "common_tls_context": {
                     "alpn_protocols": ["h2", "http/1.1"],
-                    "tls_certificates": [self.certificate(text(&tls["credentialName"]))?],
+                    "tls_certificates": [self.certificate(certificate)?],
                     "tls_params": {
                         "tls_minimum_protocol_version": version(&tls["minProtocolVersion"]),
                         "tls_maximum_protocol_version": version(&tls["maxProtocolVersion"]),
@@ -268,7 +289,12 @@ impl<'a> Mesh<'a> {
                     },
                 },
             },
-        }))
+        });
+        let common = socket["typed_config"]["common_tls_context"].as_object_mut();
+        common
+            .into_iter()
+            .for_each(|fields| fields.extend(validation.as_object().cloned().unwrap_or_default()));
+        Ok(socket)
     }
 
     /// A chain for each host of a server that opens no connection.

@@ -43,6 +43,7 @@ impl Engine for IstioEngine {
 
     fn abilities(&self) -> BTreeSet<Ability> {
         [
+            Ability::ClientCert,
             Ability::CookieJar,
             Ability::DeadEndpoints,
             Ability::EndpointIdentity,

@@ -43,11 +43,12 @@ impl Patches {
             keys(&patch["patch"], &["operation", "value"])?;
             keys(&patch["match"], &["context", "listener", "routeConfiguration", "cluster", "proxy"])?;
             keys(&patch["match"]["listener"], &["filterChain", "portNumber"])?;
+            keys(&patch["match"]["listener"]["filterChain"], &["filter", "sni"])?;
             keys(&patch["match"]["routeConfiguration"], &["portNumber"])?;
             keys(&patch["match"]["cluster"], &["name"])?;
             let (to, operation) = (&patch["applyTo"], &patch["patch"]["operation"]);
             let known = match to.as_str().unwrap_or_default() {
-                "NETWORK_FILTER" | "ROUTE_CONFIGURATION" | "CLUSTER" => &["MERGE"][..],
+                "NETWORK_FILTER" | "ROUTE_CONFIGURATION" | "CLUSTER" | "FILTER_CHAIN" => &["MERGE"][..],
                 "HTTP_FILTER" => &["MERGE", "ADD", "INSERT_FIRST", "INSERT_BEFORE", "INSERT_AFTER"],
                 "VIRTUAL_HOST" => &["MERGE", "ADD", "REMOVE"],
                 _ => &[],
@@ -74,6 +75,22 @@ impl Patches {
     /// Patches the filters of a listener.
     pub fn listener(&self, listener: &mut Value) {
         let port = listener["address"]["socket_address"]["port_value"].clone();
+        for chain in listener["filter_chains"].as_array_mut().into_iter().flatten() {
+            for (matches, _, value) in self.of("FILTER_CHAIN") {
+                let wanted = &matches["listener"]["filterChain"]["sni"];
+                let names = chain["filter_chain_match"]["server_names"].as_array();
+                let here = wanted.is_null() || names.is_some_and(|names| names.contains(wanted));
+                if here && at_port(matches, &port) {
+                    // Of a transport socket of the same name the two configurations are merged.
+                    let patch = &value["transport_socket"];
+                    if chain["transport_socket"]["name"] == patch["name"] {
+                        merge_any(&mut chain["transport_socket"]["typed_config"], &patch["typed_config"]);
+                    } else {
+                        merge(chain, value);
+                    }
+                }
+            }
+        }
         let chains = listener["filter_chains"].as_array_mut().into_iter().flatten();
         for filter in chains.flat_map(|chain| chain["filters"].as_array_mut().into_iter().flatten()) {
             for (matches, _, value) in self.of("NETWORK_FILTER") {
