@@ -2,12 +2,11 @@
 
 mod asked;
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ingress_wasm::config::{Action, Balancing, HashBy, Host, PolicySet, Rule};
+use ingress_wasm::config::{Action, HashBy};
 
 use crate::diagnostic::Diagnostic;
 use crate::objects::{
@@ -18,7 +17,7 @@ use crate::report::Report;
 use crate::upstreams::{Upstream, Upstreams, service_port};
 
 pub use asked::Origin;
-use asked::clusters_asked;
+pub use asked::clusters_asked;
 
 /// The clusters that rules have asked for so far.
 pub struct Backends<'s> {
@@ -27,9 +26,14 @@ pub struct Backends<'s> {
     default_connect_timeout: Duration,
     upstreams: &'s Upstreams,
     clusters: BTreeMap<String, Cluster>,
-    /// Clusters that something beside the plugin configuration names.
-    kept: BTreeSet<String>,
+    /// The Ingress that is read.
+    reader: Option<&'s ObjectName>,
+    /// Services that Ingresses name other than as backends.
+    asked: Asked,
 }
+
+/// By Ingress, the Services that it names other than as backends; with a port where they are asked by URL.
+pub type Asked = BTreeMap<ObjectName, BTreeSet<(ObjectName, Option<u16>)>>;
 
 /// In the name of a cluster: it is a part of the endpoints of another.
 const SUBSET: &str = "subset=";
@@ -61,7 +65,19 @@ impl<'s> Backends<'s> {
             default_connect_timeout,
             upstreams,
             clusters: BTreeMap::new(),
-            kept: BTreeSet::new(),
+            reader: None,
+            asked: Asked::new(),
+        }
+    }
+
+    /// An Ingress is read from now on.
+    pub fn read_for(&mut self, ingress: &'s ObjectName) {
+        self.reader = Some(ingress);
+    }
+
+    fn note(&mut self, service: &ObjectName, port: Option<u16>) {
+        if let Some(reader) = self.reader {
+            self.asked.entry(reader.clone()).or_default().insert((service.clone(), port));
         }
     }
 
@@ -156,33 +172,9 @@ impl<'s> Backends<'s> {
         Some(HashBy { value: found.value.clone(), subsets: parts.collect() })
     }
 
-    /// The clusters that rules of these hosts, their policies and what divides their requests name. What an older Ingress won or a rule for
-    /// all paths covers needs none.
-    pub fn finish(
-        mut self,
-        hosts: &[Host],
-        policies: &[PolicySet],
-        balancing: &[Balancing],
-    ) -> BTreeMap<String, Cluster> {
-        let rules = || hosts.iter().flat_map(|host| &host.rules);
-        let used: BTreeSet<usize> = rules().map(|rule| rule.policies).collect();
-        let sets = used.into_iter().filter_map(|position| policies.get(position));
-        let divided = balancing.iter().flat_map(divided_clusters);
-        let mut named: BTreeSet<Cow<'_, str>> = rules()
-            .filter_map(cluster_of)
-            .chain(sets.flat_map(clusters_of))
-            .chain(divided)
-            .map(Cow::Borrowed)
-            .collect();
-        for host in hosts {
-            let used: BTreeSet<usize> = host.rules.iter().map(|rule| rule.policies).collect();
-            let sets = used.into_iter().filter_map(|position| policies.get(position));
-            named.extend(sets.flat_map(|set| clusters_asked(set, host)));
-        }
-        // A route names the clusters of mirrors whether or not a rule has that route.
-        named.extend(self.kept.iter().map(|name| Cow::Borrowed(name.as_str())));
-        self.clusters.retain(|name, cluster| cluster.mirror || named.contains(name.as_str()));
-        self.clusters
+    /// All clusters, and who asked for Services other than as backends.
+    pub fn finish(self) -> (BTreeMap<String, Cluster>, Asked) {
+        (self.clusters, self.asked)
     }
 
     /// What a rule with this backend does. A backend that is not there makes a rule that answers 503, as
@@ -260,6 +252,7 @@ impl<'s> Backends<'s> {
     /// The cluster of the Service that answers for others (`default-backend`), by its first port. None where it
     /// cannot be had, which is said in the way of a backend that is not there.
     pub fn stand_in(&mut self, service: ObjectName) -> Result<String, String> {
+        self.note(&service, None);
         let found = self.snapshot.services.get(&service);
         let found = found.ok_or_else(|| format!("Service {service} does not exist"))?;
         let port = found.ports.first().ok_or_else(|| format!("Service {service} has no ports"))?;
@@ -370,26 +363,6 @@ pub fn slices<'s>(
     let first = (service.clone(), String::new());
     let slices = snapshot.endpoint_slices.range(first..);
     slices.take_while(move |((name, _), _)| name == service).map(|(_, slice)| &**slice)
-}
-
-fn cluster_of(rule: &Rule) -> Option<&str> {
-    match &rule.action {
-        Action::Forward { cluster, .. } | Action::StandIn { cluster, .. } => Some(cluster),
-        Action::Respond { .. } => None,
-    }
-}
-
-/// The clusters of services that policies ask.
-fn clusters_of(policies: &PolicySet) -> impl Iterator<Item = &str> {
-    policies.error_pages.iter().filter_map(|pages| pages.cluster.as_deref())
-}
-
-/// The clusters that requests are divided among, besides that of the rule.
-fn divided_clusters(balancing: &Balancing) -> impl Iterator<Item = &str> {
-    let canary = balancing.canary.as_ref();
-    let hashes = [balancing.hash_by.as_ref(), canary.and_then(|canary| canary.hash_by.as_ref())];
-    let subsets = hashes.into_iter().flatten().flat_map(|hash| &hash.subsets).map(String::as_str);
-    canary.map(|canary| canary.cluster.as_str()).into_iter().chain(subsets)
 }
 
 /// Parts of `size` endpoints each; the last one is filled up from the beginning (`chashsubset.lua`).

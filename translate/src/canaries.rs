@@ -161,7 +161,8 @@ fn merge<'a>(
                 dead.insert(named.name.clone());
                 continue;
             }
-            for main in main {
+            // Rules whose Service is not there have nothing in common.
+            for main in main.into_iter().filter(|main| !main.is_empty()) {
                 add(alternatives.entry(main).or_default(), &named, report);
             }
         }

@@ -1,36 +1,29 @@
 //! A translation brought up to date where only the endpoints of Services have changed, which is what changes most
 //! often: Envoy is told of them by themselves, so that nothing else has to be looked at.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 
 use crate::backends::{addresses, cluster_address, find_port, is_subset, pods, slices};
+use crate::changes::changed;
 use crate::objects::{ObjectName, PortRef, Snapshot};
 use crate::output::{Cluster, Endpoint, Endpoints, Options, Translation};
 
 /// What [`translate`](crate::translate) gives for `after`, made from `translation`, which is of `before` with the
-/// same options. None where it takes more than other addresses in clusters: other objects have changed, or a
-/// Service has endpoints that had none.
+/// same options. The two differ in EndpointSlices alone. None where it takes more than other addresses in clusters,
+/// since a Service has endpoints that had none.
 pub fn with_endpoints(
-    mut translation: Translation,
+    translation: &Translation,
     before: &Snapshot,
     after: &Snapshot,
     options: &Options,
 ) -> Option<Translation> {
-    let same = same(&before.ingresses, &after.ingresses)
-        && same(&before.classes, &after.classes)
-        && same(&before.services, &after.services)
-        && same(&before.secrets, &after.secrets)
-        && same(&before.config_maps, &after.config_maps);
-    if !same {
-        return None;
-    }
-    let changed = changed(before, after);
+    let slices = changed(&before.endpoint_slices, &after.endpoint_slices);
+    let changed: BTreeSet<&ObjectName> = slices.iter().map(|(service, _)| service).collect();
     if changed.iter().any(|service| wakes_or_sleeps(service, before, after)) {
         return None;
     }
-    for (name, cluster) in &mut translation.clusters {
+    let mut all = Vec::new();
+    for (name, cluster) in &translation.clusters {
         // What the command line says of endpoints counts, whatever the objects say.
         if !changed.contains(&cluster.service.service) || options.backends.contains_key(&cluster.service) {
             continue;
@@ -39,44 +32,15 @@ pub fn with_endpoints(
         if is_subset(name) {
             return None;
         }
-        if let Some(endpoints) = renewed(cluster, before, after)? {
+        all.extend(renewed(cluster, before, after)?.map(|endpoints| (name, endpoints)));
+    }
+    let mut translation = translation.clone();
+    for (name, endpoints) in all {
+        if let Some(cluster) = translation.clusters.get_mut(name) {
             cluster.endpoints = Endpoints::Addresses(endpoints);
         }
     }
     Some(translation)
-}
-
-/// Whether two maps hold the same objects. Objects that did not change are mostly the same ones in memory.
-fn same<K: PartialEq, V: PartialEq>(before: &BTreeMap<K, Arc<V>>, after: &BTreeMap<K, Arc<V>>) -> bool {
-    before.len() == after.len()
-        && before.iter().zip(after).all(|((name, one), (other_name, other))| {
-            Arc::ptr_eq(one, other) || (name == other_name && one == other)
-        })
-}
-
-/// The Services whose EndpointSlices are not what they were.
-fn changed<'s>(before: &'s Snapshot, after: &'s Snapshot) -> BTreeSet<&'s ObjectName> {
-    let mut changed = BTreeSet::new();
-    let (mut old, mut new) =
-        (before.endpoint_slices.iter().peekable(), after.endpoint_slices.iter().peekable());
-    loop {
-        let order = match (old.peek(), new.peek()) {
-            (None, None) => return changed,
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (Some((_, one)), Some((_, other))) if Arc::ptr_eq(one, other) => {
-                old.next();
-                new.next();
-                continue;
-            }
-            (Some((name, _)), Some((other, _))) => name.cmp(other),
-        };
-        let one = if order.is_le() { old.next() } else { None };
-        let other = if order.is_ge() { new.next() } else { None };
-        if one != other {
-            changed.extend(one.or(other).map(|((service, _), _)| service));
-        }
-    }
 }
 
 /// Whether a Service has endpoints now and had none, or the other way round: rules, canaries and what is said

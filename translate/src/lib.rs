@@ -11,6 +11,7 @@ pub mod backend_protocol;
 mod backends;
 mod canaries;
 pub mod certificates;
+mod changes;
 mod ciphers;
 mod class;
 pub mod client_certificates;
@@ -25,7 +26,9 @@ mod external_auth;
 mod global;
 pub mod host_ciphers;
 mod hosts;
+mod incremental;
 pub mod jwt;
+mod ledger;
 mod limits;
 pub mod manifest;
 mod mesh;
@@ -42,9 +45,10 @@ mod snippets;
 pub mod tls;
 mod translate;
 mod upstreams;
+mod used;
 
 pub use class::CLASS_ANNOTATION;
-pub use endpoints::with_endpoints;
+pub use incremental::{Extent, Translator};
 pub use translate::{referenced_backends, translate};
 
 /// The kind and name of an Ingress.

@@ -52,11 +52,15 @@ impl Report {
     /// All diagnostics, without repetitions, in order of file, line and object; and the Ingresses
     /// that are not served as they stand.
     pub fn finish(mut self) -> (Vec<Diagnostic>, Vec<ObjectRef>) {
-        self.diagnostics.sort_by(|a, b| {
-            let place = |diagnostic: &Diagnostic| (diagnostic.source.clone(), diagnostic.object.clone());
-            place(a).cmp(&place(b)).then_with(|| a.cmp(b))
-        });
-        self.diagnostics.dedup();
+        put_in_order(&mut self.diagnostics);
         (self.diagnostics, self.rejected.into_iter().collect())
     }
+}
+
+/// By file, line and object, each once.
+pub fn put_in_order(diagnostics: &mut Vec<Diagnostic>) {
+    diagnostics.sort_by(|a, b| {
+        (&a.source, &a.object, a).cmp(&(&b.source, &b.object, b))
+    });
+    diagnostics.dedup();
 }

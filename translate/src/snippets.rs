@@ -45,13 +45,13 @@ pub struct Snippets {
 }
 
 impl Snippets {
-    /// Reads the snippets of the ConfigMap, and the names of variables in those of Ingresses. What guards and
-    /// cannot be honoured denies all rules.
+    /// Reads the snippets of the ConfigMap; `names` are the variables in those of Ingresses. What guards and cannot be
+    /// honoured denies all rules.
     pub fn read(
         map: Option<&ConfigMap>,
         settings: &GlobalSettings,
         hidden: &[String],
-        ingresses: &[&Ingress],
+        mut names: BTreeSet<String>,
         denials: &mut Vec<GlobalDenial>,
         report: &mut Report,
     ) -> Self {
@@ -62,16 +62,6 @@ impl Snippets {
             hidden: hidden.to_vec(),
             ..Snippets::default()
         };
-        let mut names = BTreeSet::new();
-        for ingress in ingresses {
-            let annotations = AnnotationSet::of(ingress, None);
-            for name in ["configuration-snippet", "server-snippet"] {
-                let parsed = annotations.get(name).map(|setting| snippet::parse(setting.text));
-                if let Some(Ok(directives)) = parsed {
-                    names.extend(snippet::names(&directives));
-                }
-            }
-        }
         let mut texts = [Vec::new(), Vec::new(), Vec::new()];
         for (option, directives) in
             ["http-snippet", "server-snippet", "location-snippet"].iter().zip(&mut texts)
@@ -273,6 +263,18 @@ impl Snippets {
             self.passed.extend(compiled.passed.iter().cloned());
         }
     }
+}
+
+/// The variables that the snippets of an Ingress name.
+pub fn variables(annotations: &AnnotationSet<'_>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for name in ["configuration-snippet", "server-snippet"] {
+        let parsed = annotations.get(name).map(|setting| snippet::parse(setting.text));
+        if let Some(Ok(directives)) = parsed {
+            names.extend(snippet::names(&directives));
+        }
+    }
+    names
 }
 
 /// What holds for all rules of a host.

@@ -1,12 +1,13 @@
 //! The translation as a whole.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use ingress_wasm::config::{PluginConfig, PolicySet, SCHEMA_VERSION};
 
 use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verdict};
 use crate::backend_protocol::Protocols;
-use crate::backends::Backends;
+use crate::backends::{Asked, Backends};
 use crate::canaries::divide;
 use crate::certificates::{certificates, default_certificate};
 use crate::class::{Claim, check_parameters, claim};
@@ -21,34 +22,70 @@ use crate::hosts::{self, Entrant, Hosts};
 use crate::jwt;
 use crate::mesh;
 use crate::mirror;
-use crate::objects::{Ingress, Snapshot};
+use crate::objects::{Ingress, ObjectName, Snapshot};
 use crate::output::{KEPT_BACK, Options, Translation};
 use crate::passthrough;
 use crate::policies::{self, Context, Finished, Policies};
 use crate::report::Report;
-use crate::snippets::Snippets;
+use crate::snippets::{self, Snippets};
 use crate::tls;
 use crate::upstreams::{Admitted, Upstreams};
+use crate::used::keep_used;
+
+/// What follows from all Ingresses and holds for each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct World {
+    /// Some Ingress has a TLS section.
+    pub(crate) any_tls: bool,
+    /// The variables that the snippets of Ingresses name.
+    pub(crate) variables: BTreeSet<String>,
+}
+
+impl World {
+    fn of(ingresses: &[&Ingress]) -> Self {
+        let variables = |ingress: &&Ingress| snippets::variables(&AnnotationSet::of(ingress, None));
+        World {
+            any_tls: ingresses.iter().any(|ingress| !ingress.tls.is_empty()),
+            variables: ingresses.iter().flat_map(variables).collect(),
+        }
+    }
+}
 
 /// Translates all objects. Never fails: what cannot be honoured is among the diagnostics.
 pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
+    translate_some(snapshot, options, None).0
+}
+
+/// Translates these Ingresses as if there were no others but for the world they are in; without that, all of them.
+/// Gives as well which Services they name other than as backends.
+pub(crate) fn translate_some(
+    snapshot: &Snapshot,
+    options: &Options,
+    some: Option<(&BTreeSet<ObjectName>, &World)>,
+) -> (Translation, Asked) {
     let mut report = Report::default();
     let mut defaults = global::read(snapshot, options, &mut report);
     let mut policies = Policies::default();
     let mut hosts = Hosts::default();
     let mut protocols = Protocols::new(snapshot, options);
     check_parameters(snapshot, options, &mut report);
-    let served = served(snapshot, options, &mut report);
+    let served = match some {
+        None => served(snapshot.ingresses.values(), snapshot, options, &mut report),
+        Some((chosen, _)) => {
+            let ingresses = chosen.iter().filter_map(|name| snapshot.ingresses.get(name));
+            served(ingresses, snapshot, options, &mut report)
+        }
+    };
+    let World { any_tls, variables } = some.map_or_else(|| World::of(&served), |(_, world)| world.clone());
     let map = options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)).map(AsRef::as_ref);
     let mut snippets = Snippets::read(
         map,
         &defaults.settings,
         &defaults.global.hidden_headers,
-        &served,
+        variables,
         &mut defaults.denials,
         &mut report,
     );
-    let any_tls = served.iter().any(|ingress| !ingress.tls.is_empty());
     let mut on_tls = Vec::with_capacity(served.len());
     let mut admitted = Vec::with_capacity(served.len());
     let mut asking = Vec::with_capacity(served.len());
@@ -88,6 +125,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     // Of a canary nothing counts but what it says of its Service.
     for admitted in admitted.iter().filter(|admitted| !admitted.is_canary()) {
         let Admitted { ingress, annotations, denied, withheld } = admitted;
+        backends.read_for(&ingress.metadata.name);
         let protocol = match withheld {
             None => protocols.read(snapshot, ingress, annotations, &mut report),
             Some(_) => Ok(()),
@@ -150,7 +188,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     if options.mesh {
         mesh::check_global(snapshot, options, &mut report);
     }
-    let Finished { sets, credentials, api_keys, profiles: route_profiles } = policies.finish();
+    let Finished { sets, credentials, api_keys, profiles: mut route_profiles } = policies.finish();
     let mut config = PluginConfig {
         version: SCHEMA_VERSION,
         generation: String::new(),
@@ -163,9 +201,10 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         parts: Vec::new(),
         part: None,
     };
-    let mut clusters = backends.finish(&config.hosts, &config.policies, &config.balancing);
-    let transports = protocols.apply(&mut config, &mut clusters);
+    let (mut clusters, asked) = backends.finish();
+    let mut transports = protocols.apply(&mut config, &mut clusters);
     let passthrough = passthrough::read(&admitted, &config, &mut clusters, &mut report);
+    keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, &passthrough);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
     let host_ciphers = host_ciphers::read(&admitted, &config.hosts, &tls, &mut report);
@@ -173,7 +212,7 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
     let certificates = certificates(snapshot, &on_tls, &mut report);
     let default_certificate = default_certificate(snapshot, options, &mut report);
     let (diagnostics, rejected) = report.finish();
-    Translation {
+    let translation = Translation {
         config,
         clusters,
         transports,
@@ -189,14 +228,20 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
         connections,
         diagnostics,
         rejected,
-    }
+    };
+    (translation, asked)
 }
 
-/// The Ingresses that are ours, oldest first; of the same age the greater `namespace/name` first, as
+/// Those Ingresses that are ours, oldest first; of the same age the greater `namespace/name` first, as
 /// ingress-nginx has it (`store.go`, `ListIngresses`).
-fn served<'s>(snapshot: &'s Snapshot, options: &Options, report: &mut Report) -> Vec<&'s Ingress> {
-    let mut served: Vec<&Ingress> = Vec::with_capacity(snapshot.ingresses.len());
-    for ingress in snapshot.ingresses.values() {
+fn served<'s>(
+    ingresses: impl Iterator<Item = &'s Arc<Ingress>>,
+    snapshot: &Snapshot,
+    options: &Options,
+    report: &mut Report,
+) -> Vec<&'s Ingress> {
+    let mut served: Vec<&Ingress> = Vec::new();
+    for ingress in ingresses {
         match claim(ingress, snapshot, options) {
             Claim::Ours => served.push(ingress),
             Claim::Theirs(diagnostic) | Claim::Nobodys(diagnostic) => report.add(diagnostic),
@@ -204,16 +249,22 @@ fn served<'s>(snapshot: &'s Snapshot, options: &Options, report: &mut Report) ->
     }
     served.sort_by(|a, b| {
         // An object that never was in a cluster is younger than any that was.
-        let age = |ingress: &Ingress| {
-            (ingress.metadata.creation_timestamp.is_empty(), ingress.metadata.creation_timestamp.clone())
+        let age = |ingress: &'s Ingress| {
+            let created = ingress.metadata.creation_timestamp.as_str();
+            (created.is_empty(), created)
         };
-        age(a).cmp(&age(b)).then_with(|| b.metadata.name.to_string().cmp(&a.metadata.name.to_string()))
+        age(a).cmp(&age(b)).then_with(|| written(&b.metadata.name).cmp(written(&a.metadata.name)))
     });
     served
 }
 
+/// `namespace/name`
+fn written(name: &ObjectName) -> impl Iterator<Item = u8> + '_ {
+    name.namespace.bytes().chain([b'/']).chain(name.name.bytes())
+}
+
 /// A name for the content: the FNV-1a hash of its JSON form.
-fn generation(config: &PluginConfig) -> String {
+pub(crate) fn generation(config: &PluginConfig) -> String {
     struct Fnv(u64);
     impl std::io::Write for Fnv {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
@@ -235,12 +286,13 @@ fn generation(config: &PluginConfig) -> String {
 /// The ports of Services that Ingresses of ours name, for backends that stand in for them.
 pub fn referenced_backends(snapshot: &Snapshot, options: &Options) -> Vec<crate::output::ServicePortName> {
     let mut names: BTreeMap<crate::output::ServicePortName, ()> = BTreeMap::new();
-    for ingress in served(snapshot, options, &mut Report::default()) {
+    let ingresses = snapshot.ingresses.values();
+    for ingress in served(ingresses, snapshot, options, &mut Report::default()) {
         let namespace = &ingress.metadata.name.namespace;
         let paths =
             ingress.rules.iter().flat_map(|rule| &rule.paths).filter_map(|path| path.backend.as_ref());
         for backend in paths.chain(&ingress.default_backend) {
-            let service = crate::objects::ObjectName::new(namespace.clone(), backend.service.clone());
+            let service = ObjectName::new(namespace.clone(), backend.service.clone());
             names.insert(crate::output::ServicePortName { service, port: backend.port.to_string() }, ());
         }
     }

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use ingress_wasm::{config, router};
 use ingress_wasm_translate::annotations;
 use ingress_wasm_translate::manifest::{merge_into, read};
-use ingress_wasm_translate::objects::{Object, Snapshot};
+use ingress_wasm_translate::objects::{Object, ObjectName, Snapshot};
 use ingress_wasm_translate::output::{Options, Translation};
-use ingress_wasm_translate::{translate, with_endpoints};
+use ingress_wasm_translate::{Extent, Translator, translate};
 use serde::Deserialize;
 
 /// What is used of a conformance case.
@@ -171,13 +171,85 @@ fn change_endpoints(snapshot: &mut Snapshot, random: &mut fastrand::Rng) {
     }
 }
 
-#[test]
-fn changed_endpoints_are_taken_over_as_if_all_were_translated() {
-    let mut random = fastrand::Rng::with_seed(3);
-    let (mut renewed, mut anew) = (0, 0);
-    let parts = (
-        "parts of endpoints".to_owned(),
-        "
+/// Changes some object, or takes one away or puts one back that was there before.
+fn change_something(snapshot: &mut Snapshot, all: &Snapshot, random: &mut fastrand::Rng) {
+    fn swap<K: Ord + Clone, V>(held: &mut BTreeMap<K, V>, all: &BTreeMap<K, V>, random: &mut fastrand::Rng)
+    where
+        V: Clone,
+    {
+        let Some((key, value)) = random.choice(all.iter().collect::<Vec<_>>()) else { return };
+        if held.remove(key).is_none() {
+            held.insert(key.clone(), value.clone());
+        }
+    }
+    match random.u8(..12) {
+        0 => swap(&mut snapshot.services, &all.services, random),
+        1 => swap(&mut snapshot.secrets, &all.secrets, random),
+        2 => swap(&mut snapshot.config_maps, &all.config_maps, random),
+        3 => swap(&mut snapshot.endpoint_slices, &all.endpoint_slices, random),
+        4 => change_endpoints(snapshot, random),
+        5 => {
+            // The content of one Secret for another.
+            let others: Vec<_> = all.secrets.values().cloned().collect();
+            let names: Vec<_> = snapshot.secrets.keys().cloned().collect();
+            if let (Some(name), Some(other)) = (random.choice(names), random.choice(others)) {
+                let mut changed = (*other).clone();
+                changed.metadata.name = name.clone();
+                snapshot.secrets.insert(name, Arc::new(changed));
+            }
+        }
+        6..9 => swap(&mut snapshot.ingresses, &all.ingresses, random),
+        _ => change_ingress(snapshot, random),
+    }
+}
+
+/// Gives an Ingress something that another one has.
+fn change_ingress(snapshot: &mut Snapshot, random: &mut fastrand::Rng) {
+    let names: Vec<_> = snapshot.ingresses.keys().cloned().collect();
+    let (Some(name), Some(other)) = (random.choice(names.clone()), random.choice(names)) else { return };
+    let other = Arc::clone(&snapshot.ingresses[&other]);
+    let Some(ingress) = snapshot.ingresses.get_mut(&name).map(Arc::make_mut) else { return };
+    match random.u8(..8) {
+        0 => ingress.metadata.annotations.clone_from(&other.metadata.annotations),
+        1 => ingress.metadata.annotations.clear(),
+        2 => ingress.rules.clone_from(&other.rules),
+        3 => drop(ingress.rules.pop()),
+        4 => ingress.tls.clone_from(&other.tls),
+        5 => ingress.default_backend.clone_from(&other.default_backend),
+        6 => ingress.class_name = random.bool().then(|| "nginx".to_owned()),
+        _ => ingress.metadata.annotations.extend(other.metadata.annotations.clone()),
+    }
+}
+
+/// Makes changes one after the other, and compares what is translated by them with what is translated as a whole.
+fn follow(
+    name: &str,
+    all: &Snapshot,
+    options: &Options,
+    changes: usize,
+    random: &mut fastrand::Rng,
+    extents: &mut BTreeMap<&'static str, usize>,
+    change: fn(&mut Snapshot, &Snapshot, &mut fastrand::Rng),
+) {
+    let (mut snapshot, mut translator) = (all.clone(), Translator::default());
+    for round in 0..changes {
+        let (found, extent) = translator.translate(&snapshot, options);
+        let extent = match extent {
+            Extent::Nothing => "nothing",
+            Extent::Endpoints => "endpoints",
+            Extent::Ingresses(_) => "ingresses",
+            Extent::Everything => "everything",
+        };
+        *extents.entry(extent).or_default() += 1;
+        let expected = translate(&snapshot, options);
+        let (found, expected) = (comparable(&found), comparable(&expected));
+        assert_eq!(found.0, expected.0, "{name}, change {round}: {extent}");
+        assert_eq!(found.1, expected.1, "{name}, change {round}: {extent}");
+        change(&mut snapshot, all, random);
+    }
+}
+
+const PARTS_OF_ENDPOINTS: &str = "
 apiVersion: v1
 kind: Service
 metadata: {name: web}
@@ -198,34 +270,54 @@ metadata:
     nginx.ingress.kubernetes.io/upstream-hash-by: $uri
     nginx.ingress.kubernetes.io/upstream-hash-by-subset: 'true'
 spec: {ingressClassName: nginx, defaultBackend: {service: {name: web, port: {number: 80}}}}
-"
-        .to_owned(),
-    );
+";
+
+#[test]
+fn changed_endpoints_are_taken_over_as_if_all_were_translated() {
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut extents = BTreeMap::new();
+    let parts = ("parts of endpoints".to_owned(), PARTS_OF_ENDPOINTS.to_owned());
     let all = std::iter::repeat_n(parts, 20).chain(manifests());
     for ((name, text), mesh) in all.flat_map(|case| [(case.clone(), false), (case, true)]) {
         let options = Options { mesh, ..Options::default() };
-        let mut before = snapshot(objects(&text));
-        let mut translation = translate(&before, &options);
-        for _ in 0..4 {
-            let mut after = before.clone();
-            change_endpoints(&mut after, &mut random);
-            let expected = translate(&after, &options);
-            match with_endpoints(translation, &before, &after, &options) {
-                Some(found) => {
-                    renewed += 1;
-                    assert_eq!(comparable(&found), comparable(&expected), "{name}");
-                }
-                None => anew += 1,
-            }
-            (before, translation) = (after, expected);
-        }
-        // Anything else is no change of endpoints.
-        let mut other = before.clone();
-        if other.ingresses.pop_first().is_some() {
-            assert!(with_endpoints(translation, &before, &other, &options).is_none(), "{name}");
-        }
+        let all = snapshot(objects(&text));
+        follow(&name, &all, &options, 5, &mut random, &mut extents, |snapshot, _, random| {
+            change_endpoints(snapshot, random);
+        });
     }
-    assert!(renewed > 1000 && anew > 20, "{renewed} were renewed, {anew} translated anew");
+    assert!(extents["endpoints"] > 400 && extents["everything"] > 1000, "{extents:?}");
+}
+
+#[test]
+fn changes_are_translated_as_if_all_were() {
+    let mut random = fastrand::Rng::with_seed(4);
+    let mut extents = BTreeMap::new();
+    let all = manifests();
+    for (name, text) in &all {
+        let all = snapshot(objects(text));
+        follow(name, &all, &Options::default(), 12, &mut random, &mut extents, change_something);
+    }
+    // The manifests of several cases at once, which get into each other's way.
+    for round in 0..150 {
+        let mut together = Vec::new();
+        for index in 0..random.usize(2..6) {
+            let Some((_, text)) = random.choice(&all) else { continue };
+            for object in objects(text) {
+                if let Object::Ingress(mut ingress) = object {
+                    let name = &mut Arc::make_mut(&mut ingress).metadata.name.name;
+                    name.push_str(&format!("-{index}"));
+                    together.push(Object::Ingress(ingress));
+                } else {
+                    together.push(object);
+                }
+            }
+        }
+        let default_backend = (round % 5 == 0).then(|| ObjectName::new("default", "web"));
+        let options = Options { default_backend, ..Options::default() };
+        let name = format!("round {round}");
+        follow(&name, &snapshot(together), &options, 25, &mut random, &mut extents, change_something);
+    }
+    assert!(extents["ingresses"] > 3000, "{extents:?}");
 }
 
 #[test]
@@ -248,7 +340,9 @@ endpoints: []
     assert!(after.endpoint_slices.pop_first().is_some());
     // None are said to be there; then nothing is said.
     let options = Options { mesh: true, ..Options::default() };
-    assert!(with_endpoints(translate(&before, &options), &before, &after, &options).is_none());
+    let mut translator = Translator::default();
+    translator.translate(&before, &options);
+    assert_eq!(translator.translate(&after, &options).1, Extent::Everything);
 }
 
 #[test]

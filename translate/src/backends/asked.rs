@@ -48,6 +48,9 @@ impl Backends<'_> {
     pub fn asked(&mut self, origin: &Origin) -> Result<(String, Option<Diagnostic>), String> {
         let Origin { tls, host, port } = origin;
         let service = origin.service();
+        if let Some(service) = &service {
+            self.note(service, Some(*port));
+        }
         let name = match &service {
             Some(service) if !tls => {
                 ServicePortName { service: service.clone(), port: port.to_string() }.to_string()
@@ -93,7 +96,6 @@ impl Backends<'_> {
                 tls.verified = true;
             }
             self.clusters.insert(name.clone(), cluster);
-            self.kept.insert(name.clone());
         }
         Ok((name, diagnostic))
     }
@@ -145,7 +147,7 @@ impl Backends<'_> {
 }
 
 /// The clusters of services that policies ask for requests to a host.
-pub(super) fn clusters_asked<'a>(policies: &'a PolicySet, host: &'a Host) -> Vec<Cow<'a, str>> {
+pub fn clusters_asked<'a>(policies: &'a PolicySet, host: &'a Host) -> Vec<Cow<'a, str>> {
     let Some(auth) = &policies.external_auth else { return Vec::new() };
     if !auth.cluster.contains("$host") {
         return vec![Cow::Borrowed(&auth.cluster)];

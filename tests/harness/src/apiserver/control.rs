@@ -29,7 +29,12 @@ use super::{Shared, objects};
 
 /// Answers until it is dropped.
 pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
-    while let Ok((stream, _)) = listener.accept().await {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // Too many open files, or a client that has gone already.
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            continue;
+        };
         let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let service = service_fn(|request| {
@@ -44,7 +49,11 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
 async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let outcome = match body.collect().await {
-        Ok(body) => act(shared, &parts.method, parts.uri.path(), &body.to_bytes()),
+        Ok(body) => {
+            let done = act(shared, &parts.method, parts.uri.path(), &body.to_bytes());
+            settled(shared).await;
+            done
+        }
         Err(error) => Err(error.to_string()),
     };
     let (code, value) = match outcome {
@@ -52,6 +61,14 @@ async fn answer(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
         Err(error) => (400, json!({ "error": error })),
     };
     json_answer(code, value.to_string().into_bytes())
+}
+
+/// Waits until what was ordered is so: who is told that the double is back may connect at once.
+async fn settled(shared: &Shared) {
+    let mut listens = shared.listens.subscribe();
+    // The sender lives as long as what is shared does.
+    let as_ordered = |listens: &bool| *listens == (*shared.away.borrow() != Away::Refuse);
+    let _ = listens.wait_for(as_ordered).await;
 }
 
 fn act(shared: &Shared, method: &Method, path: &str, body: &[u8]) -> Result<Value, String> {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use super::admission::{self, Change};
@@ -35,42 +36,76 @@ pub type Body = UnsyncBoxBody<Bytes, io::Error>;
 /// How long a watch lasts for which nothing else is asked.
 const WATCH: Duration = Duration::from_secs(45 * 60);
 
-/// Answers until it is dropped; while it is away, nothing listens.
-pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
-    let Ok(address) = listener.local_addr() else { return };
-    let mut listener = Some(listener);
-    let mut away = shared.away.subscribe();
-    loop {
-        let now = *away.borrow_and_update();
-        match (now, &listener) {
-            (Away::Refuse, _) => listener = None,
-            (_, None) => match TcpListener::bind(address).await {
-                Ok(bound) => listener = Some(bound),
-                Err(_) => {
-                    sleep(Duration::from_millis(20)).await;
-                    continue;
-                }
-            },
-            _ => {}
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
+
+/// The place where clients connect.
+enum Door {
+    Open(TcpListener),
+    /// Nobody gets in. The port stays ours: a connection that somebody makes could be given it otherwise.
+    Shut(TcpSocket),
+    /// Neither, for as long as the port is not to be had.
+    Gone,
+}
+
+impl Door {
+    fn open(self, address: SocketAddr) -> Door {
+        let opened = match self {
+            Door::Open(listener) => return Door::Open(listener),
+            Door::Shut(socket) => socket.listen(BACKLOG),
+            Door::Gone => bind(address).and_then(|socket| socket.listen(BACKLOG)),
+        };
+        opened.map_or(Door::Gone, Door::Open)
+    }
+
+    fn shut(self, address: SocketAddr) -> Door {
+        if let Door::Shut(socket) = self {
+            return Door::Shut(socket);
         }
-        tokio::select! {
-            changed = away.changed() => if changed.is_err() { return },
-            accepted = accept(listener.as_ref()) => {
-                tokio::spawn(connection(Arc::clone(&shared), accepted));
+        drop(self);
+        bind(address).map_or(Door::Gone, Door::Shut)
+    }
+
+    async fn accept(&self) -> TcpStream {
+        loop {
+            match self {
+                Door::Open(listener) => match listener.accept().await {
+                    Ok((stream, _)) => return stream,
+                    // Too many open files, or a client that has gone already.
+                    Err(_) => sleep(Duration::from_millis(10)).await,
+                },
+                Door::Shut(_) | Door::Gone => std::future::pending().await,
             }
         }
     }
 }
 
-async fn accept(listener: Option<&TcpListener>) -> TcpStream {
+/// Holds a port without listening at it.
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Answers until it is dropped; while it is away, nothing listens.
+pub async fn serve(shared: Arc<Shared>, listener: TcpListener) {
+    let Ok(address) = listener.local_addr() else { return };
+    let mut door = Door::Open(listener);
+    let mut away = shared.away.subscribe();
     loop {
-        match listener {
-            Some(listener) => match listener.accept().await {
-                Ok((stream, _)) => return stream,
-                // Too many open files, or a client that has gone already.
-                Err(_) => sleep(Duration::from_millis(10)).await,
-            },
-            None => std::future::pending().await,
+        let refuses = *away.borrow_and_update() == Away::Refuse;
+        door = if refuses { door.shut(address) } else { door.open(address) };
+        let gone = matches!(door, Door::Gone);
+        if !gone {
+            shared.listens.send_replace(!refuses);
+        }
+        tokio::select! {
+            changed = away.changed() => if changed.is_err() { return },
+            () = sleep(Duration::from_millis(20)), if gone => {}
+            accepted = door.accept() => {
+                tokio::spawn(connection(Arc::clone(&shared), accepted));
+            }
         }
     }
 }

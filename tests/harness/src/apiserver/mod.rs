@@ -71,6 +71,8 @@ struct Shared {
     changed: tokio::sync::watch::Sender<u64>,
     orders: tokio::sync::watch::Sender<Orders>,
     away: tokio::sync::watch::Sender<Away>,
+    /// Whether something listens, as the last who asked for it wants.
+    listens: tokio::sync::watch::Sender<bool>,
     /// Counts how often all connections were cut.
     cuts: tokio::sync::watch::Sender<u64>,
     /// Where Services are that webhooks are reached by.
@@ -136,6 +138,7 @@ impl ApiServer {
             changed: tokio::sync::watch::Sender::new(0),
             orders: tokio::sync::watch::Sender::default(),
             away: tokio::sync::watch::Sender::new(Away::No),
+            listens: tokio::sync::watch::Sender::new(true),
             cuts: tokio::sync::watch::Sender::default(),
             services: Mutex::default(),
         });
