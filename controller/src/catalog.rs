@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::{Loaded, merge_into, read};
-use ingress_wasm_translate::objects::{Object, ObjectRef, Snapshot, Source};
+use ingress_wasm_translate::Translator;
+use ingress_wasm_translate::objects::{Ingress, Kind, Object, ObjectName, ObjectRef, Snapshot, Source};
 use ingress_wasm_translate::output::{Options, Translation};
-use ingress_wasm_translate::with_endpoints;
 
 use crate::files::Changes;
 
@@ -18,20 +18,24 @@ use crate::files::Changes;
 #[derive(Debug, Default)]
 pub struct Catalog {
     files: BTreeMap<Arc<str>, FileObjects>,
+    /// What the files come to, as long as it can be kept up to date file by file.
+    gathered: Option<Gathered>,
     /// The last version of each Ingress that was served as it stood.
-    accepted: BTreeMap<ObjectRef, Object>,
+    accepted: BTreeMap<ObjectName, Arc<Ingress>>,
     /// What was translated last.
     served: Arc<Snapshot>,
-    /// How, and from what the files said, for changes of endpoints alone.
-    last: Option<Last>,
+    /// Translates what the files say.
+    translator: Translator,
+    /// Translates it with the versions that stand in for rejected ones.
+    mender: Translator,
 }
 
+/// The objects of all files, of which no two are the same and none is an earlier version.
 #[derive(Debug)]
-struct Last {
-    snapshot: Snapshot,
-    said: Vec<Diagnostic>,
-    options: Options,
-    translation: Translation,
+struct Gathered {
+    snapshot: Arc<Snapshot>,
+    /// The files of which there is something to say.
+    remarkable: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug, Default)]
@@ -46,7 +50,7 @@ impl Catalog {
     /// Takes over what changed in the files.
     pub fn apply(&mut self, changes: Changes) {
         for file in changes.removed {
-            self.files.remove(&file);
+            self.take(&file);
         }
         for (file, loaded) in load(changes.read) {
             self.replace(file, loaded);
@@ -74,16 +78,28 @@ impl Catalog {
 
     /// Takes away what a place held. Gives whether it held something.
     pub fn take(&mut self, place: &str) -> bool {
-        self.files.remove(place).is_some()
+        let before = self.files.remove(place);
+        if let Some(before) = &before {
+            self.gathered = self.gathered.take().and_then(|gathered| gathered.without(place, before));
+        }
+        before.is_some()
     }
 
     fn replace(&mut self, place: Arc<str>, loaded: Result<Loaded, Diagnostic>) {
         let before = self.files.remove(&place).unwrap_or_default();
-        self.files.insert(place, FileObjects::replacing(before, loaded));
+        self.gathered = self.gathered.take().and_then(|gathered| gathered.without(&place, &before));
+        let now = FileObjects::replacing(before, loaded);
+        self.gathered = self.gathered.take().and_then(|gathered| gathered.with(&place, &now));
+        self.files.insert(place, now);
     }
 
     /// All objects.
     pub fn snapshot(&self) -> (Snapshot, Vec<Diagnostic>) {
+        if let Some(Gathered { snapshot, remarkable }) = &self.gathered {
+            let files = remarkable.iter().filter_map(|file| self.files.get(file));
+            let diagnostics = files.flat_map(|file| file.diagnostics.iter().cloned()).collect();
+            return (Snapshot::clone(snapshot), diagnostics);
+        }
         let mut snapshot = Snapshot::default();
         let mut diagnostics = Vec::new();
         for file in self.files.values() {
@@ -91,9 +107,13 @@ impl Catalog {
             diagnostics.extend(merge_into(&mut snapshot, file.objects.clone()));
         }
         // What is kept of a broken file yields to what another file says now: the object may have moved there.
+        let mut kept = self.files.values().flat_map(|file| &file.kept).peekable();
+        if kept.peek().is_none() {
+            return (snapshot, diagnostics);
+        }
         let present: BTreeSet<ObjectRef> =
             self.files.values().flat_map(|file| &file.objects).map(Object::reference).collect();
-        for object in self.files.values().flat_map(|file| &file.kept) {
+        for object in kept {
             let reference = object.reference();
             if !present.contains(&reference) {
                 diagnostics.push(kept_note(reference, object.metadata().source.clone()));
@@ -105,68 +125,95 @@ impl Catalog {
 
     /// Translates all objects; for an Ingress that is rejected its last good version stands in.
     pub fn translate(&mut self, options: &Options) -> Translation {
-        let (snapshot, said) = self.snapshot();
-        let last = self.last.take().filter(|last| last.options == *options && last.said == said);
-        // Which Ingresses are rejected depends on no endpoint.
-        let renewed =
-            last.and_then(|last| with_endpoints(last.translation, &last.snapshot, &snapshot, options));
-        let translation = match renewed {
-            Some(translation) => {
-                Arc::make_mut(&mut self.served).endpoint_slices = snapshot.endpoint_slices.clone();
-                translation
+        let (snapshot, mut diagnostics) = self.gather();
+        let (found, _) = self.translator.translate(&snapshot, options);
+        let rejected = &found.rejected;
+        for (name, ingress) in &snapshot.ingresses {
+            if self.accepted.get(name).is_some_and(|held| Arc::ptr_eq(held, ingress)) {
+                continue;
             }
-            None => self.translate_anew(snapshot.clone(), said.clone(), options),
-        };
-        let (options, held) = (options.clone(), translation.clone());
-        self.last = Some(Last { snapshot, said, options, translation: held });
-        translation
-    }
-
-    fn translate_anew(
-        &mut self,
-        mut snapshot: Snapshot,
-        mut diagnostics: Vec<Diagnostic>,
-        options: &Options,
-    ) -> Translation {
-        let mut translation = ingress_wasm_translate::translate(&snapshot, options);
-        let rejected = std::mem::take(&mut translation.rejected);
-        let mut substituted = Vec::new();
-        for reference in &rejected {
-            let Some(good) = self.accepted.get(reference) else { continue };
-            snapshot.insert(good.clone());
-            substituted.push(reference.clone());
-        }
-        for ingress in snapshot.ingresses.values() {
-            let object = Object::Ingress(ingress.clone());
-            let reference = object.reference();
-            if !rejected.contains(&reference) {
-                self.accepted.insert(reference, object);
+            let reference = ObjectRef { kind: Kind::Ingress, name: name.clone() };
+            if rejected.binary_search(&reference).is_err() {
+                self.accepted.insert(name.clone(), Arc::clone(ingress));
             }
         }
-        self.accepted.retain(|reference, _| snapshot.ingresses.contains_key(&reference.name));
-        if !substituted.is_empty() {
+        if self.accepted.len() > snapshot.ingresses.len().saturating_sub(rejected.len()) {
+            self.accepted.retain(|name, _| snapshot.ingresses.contains_key(name));
+        }
+        let mut mended = Arc::clone(&snapshot);
+        let mut substituted = BTreeSet::new();
+        for reference in rejected {
+            let Some(good) = self.accepted.get(&reference.name) else { continue };
+            Arc::make_mut(&mut mended).insert(Object::Ingress(Arc::clone(good)));
+            substituted.insert(reference.clone());
+        }
+        let mut translation = if substituted.is_empty() {
+            self.mender = Translator::default();
+            diagnostics.extend(found.diagnostics.iter().cloned());
+            Translation::clone(&found)
+        } else {
             // What was found in the rejected version is what its author has to know; what the good one says
             // was said when it came.
-            let is_substituted = |diagnostic: &Diagnostic| {
+            let of_substituted = |diagnostic: &&Diagnostic| {
                 diagnostic.object.as_ref().is_some_and(|object| substituted.contains(object))
             };
-            diagnostics.extend(translation.diagnostics.into_iter().filter(is_substituted));
-            translation = ingress_wasm_translate::translate(&snapshot, options);
-            translation.diagnostics.retain(|diagnostic| !is_substituted(diagnostic));
+            let (good, _) = self.mender.translate(&mended, options);
+            diagnostics.extend(found.diagnostics.iter().filter(of_substituted).cloned());
+            let others = good.diagnostics.iter().filter(|diagnostic| !of_substituted(diagnostic));
+            diagnostics.extend(others.cloned());
             diagnostics.extend(substituted.iter().map(|object| kept_note(object.clone(), None)));
-        }
-        diagnostics.append(&mut translation.diagnostics);
+            Translation { rejected: rejected.clone(), ..Translation::clone(&good) }
+        };
         diagnostics.sort_by(|a, b| (&a.source, &a.object, a).cmp(&(&b.source, &b.object, b)));
         diagnostics.dedup();
         translation.diagnostics = diagnostics;
-        translation.rejected = rejected;
-        self.served = Arc::new(snapshot);
+        self.served = mended;
         translation
+    }
+
+    /// All objects, in a form that can be kept up to date where that is possible.
+    fn gather(&mut self) -> (Arc<Snapshot>, Vec<Diagnostic>) {
+        if let Some(gathered) = &self.gathered {
+            let snapshot = Arc::clone(&gathered.snapshot);
+            let files = gathered.remarkable.iter().filter_map(|file| self.files.get(file));
+            return (snapshot, files.flat_map(|file| file.diagnostics.iter().cloned()).collect());
+        }
+        let (snapshot, diagnostics) = self.snapshot();
+        let snapshot = Arc::new(snapshot);
+        let remarkable: BTreeMap<_, _> =
+            self.files.iter().filter(|(_, file)| !file.diagnostics.is_empty()).collect();
+        let of_files: usize = remarkable.values().map(|file| file.diagnostics.len()).sum();
+        let kept = self.files.values().any(|file| !file.kept.is_empty());
+        // Else some object is there twice.
+        if !kept && of_files == diagnostics.len() {
+            let remarkable = remarkable.into_keys().cloned().collect();
+            self.gathered = Some(Gathered { snapshot: Arc::clone(&snapshot), remarkable });
+        }
+        (snapshot, diagnostics)
     }
 
     /// The objects that were translated last, with the versions that stood in for rejected ones.
     pub fn served(&self) -> Arc<Snapshot> {
         Arc::clone(&self.served)
+    }
+}
+
+impl Gathered {
+    /// Without what a file held.
+    fn without(mut self, place: &str, file: &FileObjects) -> Option<Self> {
+        let snapshot = Arc::make_mut(&mut self.snapshot);
+        self.remarkable.remove(place);
+        (file.kept.is_empty() && file.objects.iter().all(|object| snapshot.remove(object))).then_some(self)
+    }
+
+    /// With what a file holds; none where another file holds the same object.
+    fn with(mut self, place: &Arc<str>, file: &FileObjects) -> Option<Self> {
+        let snapshot = Arc::make_mut(&mut self.snapshot);
+        if !file.diagnostics.is_empty() {
+            self.remarkable.insert(Arc::clone(place));
+        }
+        let alone = file.objects.iter().all(|object| snapshot.insert(object.clone()).is_none());
+        (file.kept.is_empty() && alone).then_some(self)
     }
 }
 
@@ -231,7 +278,6 @@ fn load(texts: Vec<(Arc<str>, Result<String, String>)>) -> Vec<(Arc<str>, Result
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ingress_wasm_translate::objects::ObjectName;
 
     const USE_REGEX: &str = "nginx.ingress.kubernetes.io/use-regex: \"true\"";
 
@@ -342,7 +388,9 @@ mod tests {
         assert_eq!(served.endpoint_slices, catalog.snapshot().0.endpoint_slices);
         assert_ne!(served.ingresses, catalog.snapshot().0.ingresses, "the last good version is among them");
         // Translated as a whole it is the same.
-        catalog.last = None;
+        catalog.translator = Translator::default();
+        catalog.mender = Translator::default();
+        catalog.gathered = None;
         assert_eq!(catalog.translate(&Options::default()), after);
     }
 

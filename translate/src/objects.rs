@@ -391,14 +391,35 @@ impl Snapshot {
             }
             Object::Service(o) => self.services.insert(o.metadata.name.clone(), o).map(Object::Service),
             Object::EndpointSlice(o) => {
-                let service = ObjectName::new(o.metadata.name.namespace.clone(), o.service.clone());
-                let key = (service, o.metadata.name.name.clone());
-                self.endpoint_slices.insert(key, o).map(Object::EndpointSlice)
+                self.endpoint_slices.insert(o.key(), o).map(Object::EndpointSlice)
             }
             Object::Secret(o) => self.secrets.insert(o.metadata.name.clone(), o).map(Object::Secret),
             Object::ConfigMap(o) => {
                 self.config_maps.insert(o.metadata.name.clone(), o).map(Object::ConfigMap)
             }
         }
+    }
+
+    /// Takes an object away, if it is the one that is held. Gives whether it was.
+    pub fn remove(&mut self, object: &Object) -> bool {
+        fn take<K: Ord, V>(held: &mut BTreeMap<K, Arc<V>>, key: &K, object: &Arc<V>) -> bool {
+            held.get(key).is_some_and(|held| Arc::ptr_eq(held, object)) && held.remove(key).is_some()
+        }
+        match object {
+            Object::Ingress(o) => take(&mut self.ingresses, &o.metadata.name, o),
+            Object::IngressClass(o) => take(&mut self.classes, &o.metadata.name, o),
+            Object::Service(o) => take(&mut self.services, &o.metadata.name, o),
+            Object::EndpointSlice(o) => take(&mut self.endpoint_slices, &o.key(), o),
+            Object::Secret(o) => take(&mut self.secrets, &o.metadata.name, o),
+            Object::ConfigMap(o) => take(&mut self.config_maps, &o.metadata.name, o),
+        }
+    }
+}
+
+impl EndpointSlice {
+    /// Its place in a snapshot.
+    fn key(&self) -> (ObjectName, String) {
+        let service = ObjectName::new(self.metadata.name.namespace.clone(), self.service.clone());
+        (service, self.metadata.name.name.clone())
     }
 }
