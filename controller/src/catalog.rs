@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ingress_wasm_translate::Translator;
 use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::{Loaded, merge_into, read};
-use ingress_wasm_translate::Translator;
 use ingress_wasm_translate::objects::{Ingress, Kind, Object, ObjectName, ObjectRef, Snapshot, Source};
 use ingress_wasm_translate::output::{Options, Translation};
 

@@ -134,10 +134,7 @@ impl Held {
         }
         let (part, asked) = translate_some(snapshot, options, Some((&involved, &*world)));
         for service in ledger.take_asked(&involved, &asked) {
-            if ledger.matters(&service)
-                || ledger.is_ambiguous(&service, snapshot)
-                || is_default(&service)
-            {
+            if ledger.matters(&service) || ledger.is_ambiguous(&service, snapshot) || is_default(&service) {
                 return None;
             }
         }
@@ -156,7 +153,11 @@ impl Held {
 fn concerns_all(object: &ObjectRef, snapshot: &Snapshot, options: &Options) -> bool {
     let of_map = |map: &ConfigMap| references::of_config_map(map).contains(object);
     references::of_options(options).contains(object)
-        || options.config_map.as_ref().and_then(|name| snapshot.config_maps.get(name)).is_some_and(|map| of_map(map))
+        || options
+            .config_map
+            .as_ref()
+            .and_then(|name| snapshot.config_maps.get(name))
+            .is_some_and(|map| of_map(map))
 }
 
 /// A translation in which another one takes the place of what these Ingresses came to.
@@ -186,7 +187,8 @@ impl Splice<'_> {
         keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, &passthrough);
         config.generation.clear();
         config.generation = generation(&config);
-        let mut diagnostics: Vec<Diagnostic> = before.diagnostics.iter().filter(|said| !self.is_of(said)).cloned().collect();
+        let mut diagnostics: Vec<Diagnostic> =
+            before.diagnostics.iter().filter(|said| !self.is_of(said)).cloned().collect();
         diagnostics.extend(part.diagnostics.into_iter().filter(|said| self.is_of(said)));
         report::put_in_order(&mut diagnostics);
         let mut rejected: Vec<ObjectRef> =
@@ -217,7 +219,11 @@ impl Splice<'_> {
         object.is_some_and(|object| object.kind == Kind::Ingress && self.involved.contains(&object.name))
     }
 
-    fn by_host<T: Clone>(&self, before: &BTreeMap<String, T>, part: BTreeMap<String, T>) -> BTreeMap<String, T> {
+    fn by_host<T: Clone>(
+        &self,
+        before: &BTreeMap<String, T>,
+        part: BTreeMap<String, T>,
+    ) -> BTreeMap<String, T> {
         let mut all = before.clone();
         self.hosts.iter().for_each(|host| drop(all.remove(host)));
         all.extend(part.into_iter().filter(|(host, _)| self.hosts.contains(host)));
@@ -230,7 +236,8 @@ impl Splice<'_> {
         let policies = positions(&mut all_policies, policies);
         let mut all_balancing = before.balancing.clone();
         let balancing = positions(&mut all_balancing, balancing);
-        let mut all: Vec<Host> = before.hosts.iter().filter(|host| !self.hosts.contains(&host.name)).cloned().collect();
+        let mut all: Vec<Host> =
+            before.hosts.iter().filter(|host| !self.hosts.contains(&host.name)).cloned().collect();
         for mut host in hosts.into_iter().filter(|host| self.hosts.contains(&host.name)) {
             let locations = host.locations.iter_mut().map(|location| &mut location.rule);
             for rule in host.rules.iter_mut().chain(locations) {
@@ -273,7 +280,11 @@ fn positions<T: PartialEq + Serialize>(list: &mut Vec<T>, values: Vec<T>) -> Vec
         table = list.iter().enumerate().map(|(position, value)| (json(value), position)).collect();
     }
     let mut position = |value: T| {
-        let found = if many { table.get(&json(&value)).copied() } else { list.iter().position(|held| *held == value) };
+        let found = if many {
+            table.get(&json(&value)).copied()
+        } else {
+            list.iter().position(|held| *held == value)
+        };
         found.unwrap_or_else(|| {
             list.push(value);
             list.len() - 1

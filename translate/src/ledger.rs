@@ -256,8 +256,7 @@ impl Ledger {
             return true;
         }
         let near_canary = |name: &ObjectName| {
-            self.traits(name)
-                .any(|traits| traits.hosts().any(|host| self.canary_hosts.contains_key(host)))
+            self.traits(name).any(|traits| traits.hosts().any(|host| self.canary_hosts.contains_key(host)))
         };
         !self.canary_hosts.is_empty() && self.at(&Key::Service(service.clone())).any(near_canary)
     }

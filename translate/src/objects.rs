@@ -390,9 +390,7 @@ impl Snapshot {
                 self.classes.insert(o.metadata.name.clone(), o).map(Object::IngressClass)
             }
             Object::Service(o) => self.services.insert(o.metadata.name.clone(), o).map(Object::Service),
-            Object::EndpointSlice(o) => {
-                self.endpoint_slices.insert(o.key(), o).map(Object::EndpointSlice)
-            }
+            Object::EndpointSlice(o) => self.endpoint_slices.insert(o.key(), o).map(Object::EndpointSlice),
             Object::Secret(o) => self.secrets.insert(o.metadata.name.clone(), o).map(Object::Secret),
             Object::ConfigMap(o) => {
                 self.config_maps.insert(o.metadata.name.clone(), o).map(Object::ConfigMap)

@@ -59,8 +59,6 @@ impl Report {
 
 /// By file, line and object, each once.
 pub fn put_in_order(diagnostics: &mut Vec<Diagnostic>) {
-    diagnostics.sort_by(|a, b| {
-        (&a.source, &a.object, a).cmp(&(&b.source, &b.object, b))
-    });
+    diagnostics.sort_by(|a, b| (&a.source, &a.object, a).cmp(&(&b.source, &b.object, b)));
     diagnostics.dedup();
 }

@@ -85,6 +85,9 @@ struct Site {
     /// What had changed in what was refused.
     open: Changes,
     diagnostics: Vec<Diagnostic>,
+    /// All of them, as others were told last, and as they were logged.
+    told: Arc<Vec<Diagnostic>>,
+    said_of: Option<Arc<Vec<Diagnostic>>>,
 }
 
 impl Controller {
@@ -105,6 +108,8 @@ impl Controller {
             left_out: Vec::new(),
             open: Changes::new(),
             diagnostics: Vec::new(),
+            told: Arc::default(),
+            said_of: None,
         };
         site.run().await;
     }
@@ -379,10 +384,23 @@ impl Site {
         self.tell();
     }
 
+    /// Everything there is to say: the same in memory as long as it is the same.
+    fn to_tell(&mut self) -> Arc<Vec<Diagnostic>> {
+        let all = || self.diagnostics.iter().chain(&self.refused).chain(&self.left_out);
+        if !self.told.iter().eq(all()) {
+            self.told = Arc::new(all().cloned().collect());
+        }
+        Arc::clone(&self.told)
+    }
+
     /// Logs what is new among what there is to say.
     fn say(&mut self) {
-        let all: BTreeSet<Diagnostic> =
-            self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
+        let now = self.to_tell();
+        if self.said_of.as_ref().is_some_and(|before| Arc::ptr_eq(before, &now)) {
+            return;
+        }
+        let all: BTreeSet<Diagnostic> = now.iter().cloned().collect();
+        self.said_of = Some(now);
         for diagnostic in all.difference(&self.said) {
             say(diagnostic);
         }
@@ -400,12 +418,11 @@ impl Site {
         self.untold = None;
         let ingresses = self.controller.store.identities();
         self.controller.metrics.objects("ingress", ingresses.len());
-        let diagnostics =
-            self.diagnostics.iter().chain(&self.refused).chain(&self.left_out).cloned().collect();
+        let diagnostics = self.to_tell();
         let generation = self.good.as_ref().map_or("", |good| good.config.generation.as_str()).into();
         self.controller.served.send_replace(Served {
             ingresses,
-            diagnostics: Arc::new(diagnostics),
+            diagnostics,
             generation,
             view: self.controller.store.view(),
         });

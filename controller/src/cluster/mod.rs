@@ -220,8 +220,13 @@ impl Site {
         let socket = operations::bind(healthz)
             .await
             .with_context(|| format!("cannot listen on {healthz} for probes and metrics"))?;
-        let operations =
-            Operations { standing: standings, ending: ends, metrics: Arc::clone(metrics), admin };
+        let operations = Operations {
+            standing: standings,
+            ending: ends,
+            metrics: Arc::clone(metrics),
+            admin,
+            turn: Arc::default(),
+        };
         operations.serve(socket);
         let (accepted, follow_accepted) = watch::channel(Err("starting".to_owned()));
         Ok(Site { standing, ending, accepted, follow_accepted })

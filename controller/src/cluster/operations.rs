@@ -9,7 +9,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 
 use super::metrics::Metrics;
 use super::readiness::Standing;
@@ -27,6 +27,8 @@ pub struct Operations {
     pub metrics: Arc<Metrics>,
     /// Where Envoy's are; none: in the gateway of a mesh.
     pub admin: Option<Admin>,
+    /// Held by who asks for those, one at a time.
+    pub turn: Arc<Mutex<()>>,
 }
 
 impl Operations {
@@ -70,7 +72,10 @@ async fn readyz(State(operations): State<Operations>) -> Response {
 async fn metrics(State(operations): State<Operations>) -> Response {
     let mut text = operations.metrics.text();
     if let Some(admin) = &operations.admin {
-        match admin::get(admin, "/stats/prometheus").await {
+        // Envoy writes them on the thread that takes new configurations, and each cluster has dozens that most of
+        // thousands never use.
+        let _turn = operations.turn.lock().await;
+        match admin::get(admin, "/stats/prometheus?usedonly").await {
             Ok(envoy) => text.push_str(&String::from_utf8_lossy(&envoy)),
             Err(error) => tracing::debug!(%error, "Envoy's metrics are missing"),
         }

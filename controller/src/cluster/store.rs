@@ -50,6 +50,8 @@ pub struct Store {
     /// Wanted objects of which it is not known yet whether they exist.
     unanswered: BTreeSet<ObjectRef>,
     identities: Arc<BTreeMap<ObjectName, Arc<Identity>>>,
+    /// They may be others by now.
+    other_identities: bool,
     /// Ingresses of which it is not known yet whether they are good.
     untried: BTreeSet<ObjectName>,
     /// What has changed since this was last asked.
@@ -93,6 +95,7 @@ impl Store {
             maps: BTreeMap::new(),
             unanswered: BTreeSet::new(),
             identities: Arc::default(),
+            other_identities: false,
             untried: BTreeSet::new(),
             changes: Changes::new(),
             withheld: BTreeMap::new(),
@@ -240,6 +243,9 @@ impl Store {
 
     /// The Ingresses that are ours.
     pub fn identities(&mut self) -> Arc<BTreeMap<ObjectName, Arc<Identity>>> {
+        if !std::mem::take(&mut self.other_identities) {
+            return Arc::clone(&self.identities);
+        }
         let ours = self.ingresses.iter().filter(|(_, entry)| entry.ours);
         let ours: BTreeMap<_, _> =
             ours.map(|(name, entry)| (name.clone(), Arc::clone(&entry.identity))).collect();
@@ -264,8 +270,11 @@ impl Store {
         {
             // A status that was written, by us or by others.
             let identity = Identity { content: held.identity.content.clone(), ..identity };
-            self.changed.identities |= *held.identity != identity;
+            let others = *held.identity != identity;
             held.identity = Arc::new(identity);
+            if others {
+                self.note_identities();
+            }
             return;
         }
         let mut entry = Entry {
@@ -285,7 +294,7 @@ impl Store {
         }
         self.ingresses.insert(name.clone(), entry);
         self.untried.insert(name.clone());
-        self.changed.identities = true;
+        self.note_identities();
         if self.is_chosen(&name.namespace) {
             self.serve(&name);
         }
@@ -297,7 +306,7 @@ impl Store {
         if let Some(entry) = self.ingresses.remove(name) {
             entry.names.iter().chain(&entry.held).for_each(|reference| self.unname(reference));
             self.untried.remove(name);
-            self.changed.identities = true;
+            self.note_identities();
         }
         self.object_gone(&ObjectRef { kind: Kind::Ingress, name: name.clone() });
     }
@@ -340,7 +349,7 @@ impl Store {
         let is_ours = ingress.is_some() || (undecoded && entry.ours);
         if entry.ours != is_ours {
             entry.ours = is_ours;
-            self.changed.identities = true;
+            (self.changed.identities, self.other_identities) = (true, true);
         }
         let before = std::mem::replace(&mut entry.names, names.clone());
         names.iter().for_each(|reference| self.name(reference));
@@ -429,6 +438,11 @@ impl Store {
         if self.catalog.take(&place) {
             self.note(reference, before);
         }
+    }
+
+    fn note_identities(&mut self) {
+        self.changed.identities = true;
+        self.other_identities = true;
     }
 
     fn note(&mut self, reference: &ObjectRef, before: Option<Loaded>) {

@@ -9,7 +9,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use ingress_wasm::config::{Action, ConfigError, Global, Host, PartNumber, PluginConfig, PolicySet};
+use ingress_wasm::config::{
+    Action, ConfigError, Global, Host, Location, PartNumber, PluginConfig, PolicySet, Rule,
+};
 use ingress_wasm::router::{MOST_PARTS, part_key, part_of};
 
 use super::connection_manager::discovered;
@@ -92,6 +94,106 @@ pub(super) fn excerpt(config: &PluginConfig, hosts: &[&Host]) -> Result<PluginCo
     })
 }
 
+/// Whether a document is what [`part`] would make of these hosts, but for its generation.
+pub(super) fn is_part(
+    document: &PluginConfig,
+    config: &PluginConfig,
+    number: usize,
+    of: usize,
+    hosts: &[&Host],
+) -> bool {
+    document.part == Some(part_number(number, of)) && is_excerpt(document, config, hosts)
+}
+
+fn part_number(number: usize, of: usize) -> PartNumber {
+    let as_number = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    PartNumber { number: as_number(number), of: as_number(of) }
+}
+
+/// Whether a document is what [`excerpt`] would make of these hosts, but for its generation. Cheaper than to make it:
+/// most parts are as they were.
+fn is_excerpt(document: &PluginConfig, config: &PluginConfig, hosts: &[&Host]) -> bool {
+    let PluginConfig { version, credentials, api_keys, policies, balancing, hosts: held, .. } = document;
+    let mut compared =
+        Compared { config, document, policies: Positions::default(), balancing: Positions::default() };
+    *version == config.version
+        && held.len() == hosts.len()
+        && held.iter().zip(hosts).all(|(held, host)| compared.same_host(held, host))
+        && compared.policies.old.len() == policies.len()
+        && compared.balancing.old.len() == balancing.len()
+        && credentials.iter().all(|(name, list)| config.credentials.get(name) == Some(list))
+        && api_keys.iter().all(|(name, list)| config.api_keys.get(name) == Some(list))
+}
+
+/// A document that is compared with what would be made of the configuration.
+struct Compared<'a> {
+    config: &'a PluginConfig,
+    document: &'a PluginConfig,
+    policies: Positions,
+    balancing: Positions,
+}
+
+impl Compared<'_> {
+    fn same_host(&mut self, held: &Host, host: &Host) -> bool {
+        // Named one by one, so that a field that is added has to be thought of.
+        let Host {
+            name,
+            path_matching,
+            app_root,
+            tls,
+            aliases,
+            redirect_to,
+            client_certificate,
+            script,
+            locations,
+            rules,
+        } = host;
+        held.name == *name
+            && held.path_matching == *path_matching
+            && held.app_root == *app_root
+            && held.tls == *tls
+            && held.aliases == *aliases
+            && held.redirect_to == *redirect_to
+            && held.client_certificate == *client_certificate
+            && held.script == *script
+            && held.rules.len() == rules.len()
+            && held.locations.len() == locations.len()
+            && held.rules.iter().zip(rules).all(|(held, rule)| self.same_rule(held, rule))
+            && held.locations.iter().zip(locations).all(|(held, location)| {
+                let Location { modifier, rule } = location;
+                held.modifier == *modifier && self.same_rule(&held.rule, rule)
+            })
+    }
+
+    fn same_rule(&mut self, held: &Rule, rule: &Rule) -> bool {
+        let Rule { ingress, path, path_type, policies, action } = rule;
+        let same_action = match (&held.action, action) {
+            (
+                Action::Forward { cluster: held_cluster, service: held_service, balancing: held_position },
+                Action::Forward { cluster, service, balancing: position },
+            ) => {
+                held_cluster == cluster
+                    && held_service == service
+                    && match (held_position, position) {
+                        (Some(held), Some(position)) => self.balancing.leads(
+                            *position,
+                            *held,
+                            &self.config.balancing,
+                            &self.document.balancing,
+                        ),
+                        (held, position) => held == position,
+                    }
+            }
+            (held, action) => held == action,
+        };
+        same_action
+            && held.path == *path
+            && held.ingress == *ingress
+            && held.path_type == *path_type
+            && self.policies.leads(*policies, held.policies, &self.config.policies, &self.document.policies)
+    }
+}
+
 /// New positions for old ones, in the order in which they are asked for.
 #[derive(Default)]
 struct Positions {
@@ -105,6 +207,12 @@ impl Positions {
             self.old.push(old);
             self.old.len() - 1
         })
+    }
+
+    /// Whether an old position becomes this new one, at which the same stands.
+    fn leads<T: PartialEq>(&mut self, old: usize, new: usize, all: &[T], taken: &[T]) -> bool {
+        let known = self.new.contains_key(&old);
+        self.new_of(old) == new && (known || all.get(old).is_some_and(|value| taken.get(new) == Some(value)))
     }
 
     /// What stands at the old positions.
@@ -126,9 +234,7 @@ pub(super) fn part(
     of: usize,
     hosts: &[&Host],
 ) -> Result<PluginConfig, ConfigError> {
-    let as_number = |number| u32::try_from(number).unwrap_or(u32::MAX);
-    let number = Some(PartNumber { number: as_number(number), of: as_number(of) });
-    Ok(PluginConfig { part: number, ..excerpt(config, hosts)? })
+    Ok(PluginConfig { part: Some(part_number(number, of)), ..excerpt(config, hosts)? })
 }
 
 /// The document that names the parts; `others` are the hosts that are in none of them.
@@ -189,7 +295,7 @@ pub(super) fn listener(count: usize) -> listener::Listener {
 mod tests {
     use std::rc::Rc;
 
-    use ingress_wasm::config::{Alias, Balancing, HashBy, PathMatching, PathType, Rule};
+    use ingress_wasm::config::{Alias, Balancing, HashBy, PathMatching, PathType};
     use ingress_wasm::router::{
         CompiledAction, CompiledRule, Document, RoutingTable, Selection, compile, compile_document, select,
     };
@@ -361,6 +467,49 @@ mod tests {
         for (rules, before, expected) in cases {
             assert_eq!(count(rules, before), expected, "{rules} rules after {before} parts");
         }
+    }
+
+    #[test]
+    fn a_part_is_known_without_making_it() {
+        let base = config();
+        let hosts = |config: &'static PluginConfig| divide(config, 4).1;
+        let leak = |config: PluginConfig| -> &'static PluginConfig { Box::leak(Box::new(config)) };
+        let held: Vec<PluginConfig> = hosts(leak(base.clone()))
+            .iter()
+            .enumerate()
+            .map(|(number, hosts)| part(&base, number, 4, hosts).expect("a part"))
+            .collect();
+        let mut changes: Vec<PluginConfig> = vec![base.clone()];
+        for change in [
+            |config: &mut PluginConfig| config.hosts[3].rules[1].path.push('x'),
+            |config: &mut PluginConfig| config.hosts[3].rules[0].policies = 2,
+            |config: &mut PluginConfig| config.hosts[3].tls = !config.hosts[3].tls,
+            |config: &mut PluginConfig| drop(config.hosts[3].rules.pop()),
+            |config: &mut PluginConfig| drop(config.hosts.remove(3)),
+            |config: &mut PluginConfig| config.policies[3].denied = None,
+            |config: &mut PluginConfig| config.balancing[1].hash_by = None,
+            // Only the numbers change.
+            |config: &mut PluginConfig| {
+                config.policies.insert(0, PolicySet::default());
+                let rules = config.hosts.iter_mut().flat_map(|host| &mut host.rules);
+                rules.for_each(|rule| rule.policies += 1);
+            },
+        ] {
+            let mut changed = base.clone();
+            change(&mut changed);
+            changes.push(changed);
+        }
+        let mut same = 0;
+        for (index, config) in changes.into_iter().enumerate() {
+            let config = leak(config);
+            for (number, hosts) in hosts(config).iter().enumerate() {
+                let expected = part(config, number, 4, hosts).expect("a part") == held[number];
+                assert_eq!(is_part(&held[number], config, number, 4, hosts), expected, "{index}, {number}");
+                assert!(!is_part(&held[number], config, number, 8, hosts), "{index}, {number}");
+                same += usize::from(expected);
+            }
+        }
+        assert!((10..34).contains(&same), "{same} are the same");
     }
 
     #[test]

@@ -40,6 +40,8 @@ pub struct ResourceBuilder {
     module: PathBuf,
     routes: Option<Routes>,
     clusters: HashMap<String, Encoded>,
+    /// The clusters and their endpoints as resources.
+    reachable: ResourceSet,
     /// The filter's documents, by the name of their resource.
     documents: BTreeMap<String, Document>,
     /// The generation that they are of.
@@ -66,6 +68,8 @@ struct Document {
     /// Of its content without the generation.
     digest: [u8; 32],
     generation: String,
+    /// The content of a part.
+    part: Option<PluginConfig>,
     resource: Arc<Resource>,
 }
 
@@ -120,6 +124,7 @@ impl ResourceBuilder {
             module,
             routes: None,
             clusters: HashMap::new(),
+            reachable: ResourceSet::default(),
             documents: BTreeMap::new(),
             generation: String::new(),
             parts: 0,
@@ -133,8 +138,9 @@ impl ResourceBuilder {
     ///
     /// [`BuildError`]
     pub fn build(&mut self, translation: &Translation) -> Result<ResourceSet, BuildError> {
-        let mut set = ResourceSet::default();
         self.connect(&translation.connections);
+        self.reach(translation);
+        let mut set = self.reachable.clone();
         self.plugin(&translation.config, &mut set)?;
         for listener in &self.plain {
             set.insert(ResourceType::Listener, Arc::clone(listener));
@@ -149,15 +155,23 @@ impl ResourceBuilder {
         }
         set.insert(ResourceType::Extension, Arc::new(self.jwt(&translation.route_profiles)));
         set.insert(ResourceType::Route, self.routes(translation));
-        self.clusters.retain(|name, _| translation.clusters.contains_key(name));
-        for (name, settings) in &translation.clusters {
-            let encoded = self.cluster(name, settings, translation.transports.get(name));
-            set.insert(ResourceType::Cluster, Arc::clone(&encoded.cluster));
-            if let Some(endpoints) = &encoded.endpoints {
-                set.insert(ResourceType::Endpoints, Arc::clone(endpoints));
-            }
-        }
         Ok(set)
+    }
+
+    /// Brings clusters and endpoints up to date. Where none has changed the set is the same in memory, which spares
+    /// all that follows a look at each.
+    fn reach(&mut self, translation: &Translation) {
+        let Translation { clusters, transports, .. } = translation;
+        let gone: Vec<String> =
+            self.clusters.keys().filter(|name| !clusters.contains_key(*name)).cloned().collect();
+        for name in gone {
+            self.clusters.remove(&name);
+            self.reachable.remove(ResourceType::Cluster, &name);
+            self.reachable.remove(ResourceType::Endpoints, &name);
+        }
+        for (name, settings) in clusters {
+            self.cluster(name, settings, transports.get(name));
+        }
     }
 
     /// Makes anew what depends on how connections are kept, where that has changed.
@@ -169,6 +183,7 @@ impl ResourceBuilder {
         }
         if *backends != self.connections.backends {
             self.clusters.clear();
+            self.reachable = ResourceSet::default();
         }
         self.connections = connections.clone();
     }
@@ -215,14 +230,9 @@ impl ResourceBuilder {
         self.generation.clear();
         let mut before = std::mem::take(&mut self.documents);
         let mut documents = BTreeMap::new();
-        let mut take = |name: String, document: PluginConfig| -> Result<String, BuildError> {
-            let document = self.document(&name, document, before.remove(&name))?;
-            let generation = document.generation.clone();
-            documents.insert(name, document);
-            Ok(generation)
-        };
         if count == 0 {
-            take(FILTER.to_owned(), config.clone())?;
+            let document = self.document(FILTER, config.clone(), before.remove(FILTER))?;
+            documents.insert(FILTER.to_owned(), document);
             (self.documents, self.parts, self.parts_listener) = (documents, 0, None);
             self.generation.clone_from(&config.generation);
             return Ok(());
@@ -230,9 +240,20 @@ impl ResourceBuilder {
         let (others, hosts) = parts::divide(config, count);
         let mut generations = Vec::with_capacity(count);
         for (number, hosts) in hosts.iter().enumerate() {
-            generations.push(take(parts::name(number), parts::part(config, number, count, hosts)?)?);
+            let name = parts::name(number);
+            let is_same = |held: &Document| {
+                let held = held.part.as_ref();
+                held.is_some_and(|held| parts::is_part(held, config, number, count, hosts))
+            };
+            let document = match before.remove(&name).filter(is_same) {
+                Some(held) => held,
+                None => self.document(&name, parts::part(config, number, count, hosts)?, None)?,
+            };
+            generations.push(document.generation.clone());
+            documents.insert(name, document);
         }
-        take(FILTER.to_owned(), parts::whole(config, &others, generations)?)?;
+        let whole = parts::whole(config, &others, generations)?;
+        documents.insert(FILTER.to_owned(), self.document(FILTER, whole, before.remove(FILTER))?);
         self.documents = documents;
         if self.parts != count || self.parts_listener.is_none() {
             let listener = parts::listener(count);
@@ -261,13 +282,14 @@ impl ResourceBuilder {
         }
         let json = serde_json::to_string(&document)?;
         let generation = document.generation.clone();
+        let part = document.part.is_some().then(|| document.clone());
         compile_document(document)?;
         let config = core::TypedExtensionConfig {
             name: name.to_owned(),
             typed_config: Some(filter_config(&self.module, &json)),
         };
         let resource = Arc::new(Resource::new(name, pack_any(config)));
-        Ok(Document { digest, generation, resource })
+        Ok(Document { digest, generation, part, resource })
     }
 
     /// The filter for tokens. Keys are handed over in files that only this user can read: what stands in a
@@ -317,7 +339,7 @@ impl ResourceBuilder {
         resource
     }
 
-    fn cluster(&mut self, name: &str, settings: &Cluster, transport: Option<&Transport>) -> &Encoded {
+    fn cluster(&mut self, name: &str, settings: &Cluster, transport: Option<&Transport>) {
         let backends: &BackendConnections = &self.connections.backends;
         let encode = || {
             let endpoints = match &settings.endpoints {
@@ -335,14 +357,17 @@ impl ResourceBuilder {
             let transport = transport.cloned();
             Encoded { settings: settings.clone(), transport, cluster: Arc::new(resource), endpoints }
         };
-        let entry = self.clusters.entry(name.to_owned());
-        entry
-            .and_modify(|held| {
-                if held.settings != *settings || held.transport.as_ref() != transport {
-                    *held = encode()
-                }
-            })
-            .or_insert_with(encode)
+        let is_same = |held: &Encoded| held.settings == *settings && held.transport.as_ref() == transport;
+        if self.clusters.get(name).is_some_and(is_same) {
+            return;
+        }
+        let encoded = encode();
+        self.reachable.insert(ResourceType::Cluster, Arc::clone(&encoded.cluster));
+        match &encoded.endpoints {
+            Some(endpoints) => self.reachable.insert(ResourceType::Endpoints, Arc::clone(endpoints)),
+            None => self.reachable.remove(ResourceType::Endpoints, name),
+        }
+        self.clusters.insert(name.to_owned(), encoded);
     }
 }
 

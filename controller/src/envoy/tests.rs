@@ -110,7 +110,7 @@ fn only_what_changed_is_encoded_anew() {
     let cases = [
         (ResourceType::Cluster, "a", true, true),
         (ResourceType::Endpoints, "a", true, true),
-        (ResourceType::Cluster, "b", false, true),
+        (ResourceType::Cluster, "b", true, true),
         (ResourceType::Endpoints, "b", false, false),
         (ResourceType::Route, "ingress", true, true),
         (ResourceType::Listener, "https", true, true),

@@ -148,7 +148,18 @@ pub struct ResourceSet {
 impl ResourceSet {
     /// Adds a resource, in place of one with its kind and name.
     pub fn insert(&mut self, kind: ResourceType, resource: Arc<Resource>) {
-        Arc::make_mut(self.kinds.entry(kind).or_default()).insert(Arc::clone(&resource.name), resource);
+        let named = self.kinds.entry(kind).or_default();
+        // Where it is there already, what is shared stays shared.
+        if named.get(&resource.name) != Some(&resource) {
+            Arc::make_mut(named).insert(Arc::clone(&resource.name), resource);
+        }
+    }
+
+    /// Takes a resource away.
+    pub fn remove(&mut self, kind: ResourceType, name: &str) {
+        if let Some(named) = self.kinds.get_mut(&kind).filter(|named| named.contains_key(name)) {
+            Arc::make_mut(named).remove(name);
+        }
     }
 
     /// The resources of one kind, in order of name.
@@ -214,6 +225,9 @@ impl ResourceSet {
 /// What is in either, `new` first; shared where nothing is added.
 fn union(new: &Arc<Named>, old: &Arc<Named>) -> Arc<Named> {
     let mut result = Arc::clone(new);
+    if Arc::ptr_eq(new, old) {
+        return result;
+    }
     for (name, resource) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
         Arc::make_mut(&mut result).insert(Arc::clone(name), Arc::clone(resource));
     }

@@ -59,6 +59,9 @@ struct Subscription {
     rejected: HashMap<Arc<str>, Refused>,
     /// The resources at the last look, where nothing was left to say.
     done: Option<Arc<Named>>,
+    /// The resources of which the client was found to hold all, and whether it held nothing else. Of no worth
+    /// once there is something to say again.
+    held: Option<(Arc<Named>, bool)>,
     /// It has had an answer.
     answered: bool,
 }
@@ -185,29 +188,20 @@ impl StreamState {
 
     /// How far the client is with `set`. Every resource of a set counts: it is expected that the client asks
     /// for all of them sooner or later. Of a set that is not `complete`, it may hold more.
-    pub(super) fn standing(&self, set: &ResourceSet, complete: bool) -> Standing {
+    pub(super) fn standing(&mut self, set: &ResourceSet, complete: bool) -> Standing {
         let mut standing = Standing::Settled;
         for kind in ResourceType::ALL {
             let named = set.named(kind);
-            let Some(subscription) = self.subscriptions.get(&kind) else {
+            let Some(subscription) = self.subscriptions.get_mut(&kind) else {
                 if !named.is_empty() {
                     standing = Standing::Working;
                 }
                 continue;
             };
-            if named.values().any(|resource| subscription.refuses(resource)) {
+            if subscription.refuses_some(&named) {
                 return Standing::Rejected;
             }
-            let has_all = subscription.in_flight.is_none()
-                && named
-                    .values()
-                    .all(|resource| subscription.wants(resource.name()) && subscription.has(resource))
-                && (!complete
-                    || subscription
-                        .told
-                        .iter()
-                        .all(|(name, told)| *told == Told::Absent || named.contains_key(name)));
-            if !has_all {
+            if !subscription.holds(&named, complete) {
                 standing = Standing::Working;
             }
         }
@@ -259,6 +253,31 @@ impl Subscription {
 
     fn refuses(&self, resource: &Resource) -> bool {
         self.rejected.get(resource.name()).is_some_and(|refused| refused.version == *resource.version())
+    }
+
+    fn refuses_some(&self, named: &Named) -> bool {
+        !self.rejected.is_empty() && named.values().any(|resource| self.refuses(resource))
+    }
+
+    /// Whether the client wants and has all of these, and nothing else where that is asked for.
+    fn holds(&mut self, named: &Arc<Named>, complete: bool) -> bool {
+        if self.in_flight.is_some() {
+            return false;
+        }
+        let at_rest = self.done.as_ref().is_some_and(|done| Arc::ptr_eq(done, named));
+        if at_rest
+            && let Some((held, alone)) = &self.held
+            && Arc::ptr_eq(held, named)
+            && (*alone || !complete)
+        {
+            return true;
+        }
+        let has = |resource: &Arc<Resource>| self.wants(resource.name()) && self.has(resource);
+        let mut told = self.told.iter();
+        let holds = named.values().all(has)
+            && (!complete || told.all(|(name, told)| *told == Told::Absent || named.contains_key(name)));
+        self.held = holds.then(|| (Arc::clone(named), complete));
+        holds
     }
 
     /// Takes in the answer to the response on its way, if the request is that.
