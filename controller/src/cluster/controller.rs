@@ -385,7 +385,7 @@ impl Site {
     }
 
     /// Everything there is to say: the same in memory as long as it is the same.
-    fn to_tell(&mut self) -> Arc<Vec<Diagnostic>> {
+    fn whole_report(&mut self) -> Arc<Vec<Diagnostic>> {
         let all = || self.diagnostics.iter().chain(&self.refused).chain(&self.left_out);
         if !self.told.iter().eq(all()) {
             self.told = Arc::new(all().cloned().collect());
@@ -395,7 +395,7 @@ impl Site {
 
     /// Logs what is new among what there is to say.
     fn say(&mut self) {
-        let now = self.to_tell();
+        let now = self.whole_report();
         if self.said_of.as_ref().is_some_and(|before| Arc::ptr_eq(before, &now)) {
             return;
         }
@@ -418,7 +418,7 @@ impl Site {
         self.untold = None;
         let ingresses = self.controller.store.identities();
         self.controller.metrics.objects("ingress", ingresses.len());
-        let diagnostics = self.to_tell();
+        let diagnostics = self.whole_report();
         let generation = self.good.as_ref().map_or("", |good| good.config.generation.as_str()).into();
         self.controller.served.send_replace(Served {
             ingresses,
