@@ -29,6 +29,20 @@ pub const CONNECTION_HEADER: &str = "x-ingress-wasm-connection";
 /// [`RequestView::peer_certificate`].
 pub const CERTIFICATE_HEADER: &str = "x-ingress-wasm-certificate";
 
+/// Private headers in which the route finds what a rate limit service is told: in the first how many requests are
+/// allowed, in the others the values of descriptors. Only of meaning, and only taken away, where the route has limits.
+pub const LIMIT_HEADERS: [&str; 9] = [
+    "x-ingress-wasm-limit",
+    "x-ingress-wasm-limit-1",
+    "x-ingress-wasm-limit-2",
+    "x-ingress-wasm-limit-3",
+    "x-ingress-wasm-limit-4",
+    "x-ingress-wasm-limit-5",
+    "x-ingress-wasm-limit-6",
+    "x-ingress-wasm-limit-7",
+    "x-ingress-wasm-limit-8",
+];
+
 /// All headers that only listener, filter and routes may write.
 pub const PRIVATE_HEADERS: [&str; 6] =
     [CLUSTER_HEADER, PROFILE_HEADER, HASH_HEADER, ENDPOINT_HEADER, CONNECTION_HEADER, CERTIFICATE_HEADER];

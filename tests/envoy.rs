@@ -34,6 +34,8 @@ mod parts;
 mod process;
 #[path = "envoy/proxy_protocol.rs"]
 mod proxy_protocol;
+#[path = "envoy/rate_limits.rs"]
+mod rate_limits;
 #[path = "envoy/retries.rs"]
 mod retries;
 #[path = "envoy/spellings.rs"]
@@ -104,6 +106,11 @@ fn main() -> ExitCode {
         ("connections_are_closed_as_asked_for", connections::connections_are_closed_as_asked_for),
         ("tokens_are_asked_for", jwt::tokens_are_asked_for),
         ("keys_of_tokens_are_fetched", jwt::keys_of_tokens_are_fetched),
+        ("requests_are_limited_by_a_service", rate_limits::requests_are_limited_by_a_service),
+        (
+            "requests_pass_without_the_service_where_asked_for",
+            rate_limits::requests_pass_without_the_service_where_asked_for,
+        ),
         ("proxy_protocol_names_the_client", proxy_protocol::proxy_protocol_names_the_client),
         ("grpc_passes_with_trailers_and_streams", grpc::grpc_passes_with_trailers_and_streams),
         ("no_spelling_evades_a_policy", evasion::no_spelling_evades_a_policy),

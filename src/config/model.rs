@@ -402,6 +402,9 @@ pub struct PolicySet {
     /// How many requests of one client are served.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
+    /// Requests are counted by a rate limit service that Envoy asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub global_limit: Option<GlobalLimit>,
     /// Which addresses may come in; others are answered 403.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addresses: Option<Addresses>,
@@ -498,6 +501,22 @@ pub struct Limits {
     #[serde(default, skip_serializing_if = "is_default")]
     pub connections: u32,
     /// Addresses and networks that are not limited.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub exempt: Vec<String>,
+}
+
+/// What a rate limit service is told of a request, in the private headers `x-ingress-wasm-limit` and
+/// `x-ingress-wasm-limit-1` to `-8`, from which Envoy's route makes descriptors. A request without them is not counted.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct GlobalLimit {
+    /// The values of the descriptors' entries, one to a header, with nginx variables. At most 8.
+    pub values: Vec<String>,
+    /// How many requests are allowed, as Envoy's `header_to_metadata` decodes it. Absent: the service knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<String>,
+    /// Addresses and networks that are not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exempt: Vec<String>,
 }

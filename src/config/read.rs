@@ -7,7 +7,7 @@ use super::json::{Read, Reader};
 use super::{
     Action, Addresses, Affinity, Alias, AnswerEdit, ApiKeyAuth, AuthCache, Balancing, BasicAuth, Block,
     CacheTime, Canary, ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global,
-    HashBy, HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PartNumber, PathMatching, PathType,
+    GlobalLimit, HashBy, HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PartNumber, PathMatching, PathType,
     PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step, TlsRedirect,
     VerifyClient,
 };
@@ -238,6 +238,7 @@ read_struct!(PolicySet {
     denied: "denied" or None,
     max_body_bytes: "maxBodyBytes" or None,
     limits: "limits" or None,
+    global_limit: "globalLimit" or None,
     addresses: "addresses" or None,
     satisfy_any: "satisfyAny" or false,
     basic_auth: "basicAuth" or None,
@@ -270,6 +271,8 @@ read_struct!(Limits {
     connections: "connections" or 0,
     exempt: "exempt" or Vec::new(),
 });
+
+read_struct!(GlobalLimit { values: "values", limit: "limit" or None, exempt: "exempt" or Vec::new() });
 
 read_struct!(Script {
     variables: "variables" or Vec::new(),

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::template::Scope;
-use super::{Facts, Template, client_certificate, script};
+use super::{Facts, Template, client_certificate, global_limit, script};
 use crate::config::HeaderEdit;
 use crate::decision::{CLUSTER_HEADER, ENDPOINT_HEADER, Edit, PROFILE_HEADER, SESSION_SUFFIX, Scheme};
 use crate::router::{CompiledPolicies, RoutingTable};
@@ -151,6 +151,9 @@ pub fn request_edits<'a>(
     edits.extend(configured.map(|edit| edit.render(facts)));
     script::request_edits(facts, &mut edits);
     edits.retain(|edit| !takes_host_away(edit));
+    if let Some(limit) = &policies.global_limit {
+        global_limit::edits(limit, facts, &mut edits);
+    }
     choose(cluster, policies.route_profile.as_deref().unwrap_or_default(), &mut edits);
     edits
 }

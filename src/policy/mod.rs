@@ -20,6 +20,7 @@ mod cors;
 mod endpoint;
 mod error_pages;
 mod external_auth;
+mod global_limit;
 mod headers;
 mod limits;
 mod network;

@@ -12,16 +12,16 @@ use super::parts::{
 };
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror, CompiledPolicies,
+    CompiledErrorPages, CompiledGlobalLimit, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror, CompiledPolicies,
     CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind,
     RoutingTable,
 };
 use crate::config::{
     Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
-    Global, HeaderEdit, Host, Limits, Location, Mirror, PartNumber, PluginConfig, PolicySet, Redirect,
+    Global, GlobalLimit, HeaderEdit, Host, Limits, Location, Mirror, PartNumber, PluginConfig, PolicySet, Redirect,
     Replacement, Rewrite, Rule, VerifyClient,
 };
-use crate::decision::AnswerRewrite;
+use crate::decision::{AnswerRewrite, LIMIT_HEADERS};
 use crate::limits::Rate;
 use crate::password::PasswordHash;
 use crate::policy::{
@@ -336,6 +336,23 @@ impl Compiler {
         keys
     }
 
+    fn global_limit(&mut self, at: &str, limit: GlobalLimit) -> Result<CompiledGlobalLimit, ConfigError> {
+        let GlobalLimit { values, limit, exempt } = limit;
+        let most = LIMIT_HEADERS.len().saturating_sub(1);
+        if values.is_empty() || values.len() > most {
+            return Err(inconsistent(at, format!("has {} values, not 1 to {most}", values.len())));
+        }
+        let mut templates = Vec::with_capacity(values.len());
+        for (position, value) in values.iter().enumerate() {
+            templates.push(self.template(&format!("{at}.values[{position}]"), value)?);
+        }
+        Ok(CompiledGlobalLimit {
+            values: templates.into(),
+            limit: limit.map(Into::into),
+            exempt: networks(&format!("{at}.exempt"), &exempt)?,
+        })
+    }
+
     fn policies(
         &mut self,
         at: &str,
@@ -347,6 +364,7 @@ impl Compiler {
             denied,
             max_body_bytes,
             limits,
+            global_limit,
             addresses,
             satisfy_any,
             basic_auth,
@@ -457,6 +475,10 @@ impl Compiler {
             max_body_bytes,
             limits: match limits {
                 Some(limits) => Some(compile_limits(&format!("{at}.limits"), &limits)?),
+                None => None,
+            },
+            global_limit: match global_limit {
+                Some(limit) => Some(self.global_limit(&format!("{at}.globalLimit"), limit)?),
                 None => None,
             },
             addresses: match addresses {

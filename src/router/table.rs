@@ -254,6 +254,8 @@ pub struct CompiledPolicies {
     pub max_body_bytes: Option<u64>,
     /// How many requests of one client are served.
     pub limits: Option<CompiledLimits>,
+    /// What a rate limit service is told.
+    pub global_limit: Option<CompiledGlobalLimit>,
     /// Who may come in by address.
     pub addresses: Option<CompiledAddresses>,
     /// One of address and password suffices.
@@ -294,6 +296,17 @@ pub struct CompiledPolicies {
     pub script: Option<Script>,
     /// The Envoy route with the settings.
     pub route_profile: Option<Box<str>>,
+}
+
+/// See [`crate::config::GlobalLimit`].
+#[derive(Debug)]
+pub struct CompiledGlobalLimit {
+    /// The values of [`crate::decision::LIMIT_HEADERS`] behind the first.
+    pub values: Box<[Template]>,
+    /// The value of the first.
+    pub limit: Option<Box<str>>,
+    /// Clients that are not counted.
+    pub exempt: NetworkSet,
 }
 
 /// See [`crate::config::Limits`].

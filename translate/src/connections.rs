@@ -8,6 +8,7 @@ use crate::annotations::{InvalidValue, Value, config_option, parse_milliseconds}
 use crate::diagnostic::Diagnostic;
 use crate::objects::{ConfigMap, Snapshot};
 use crate::output::Options;
+use crate::rate_limits::RateLimitService;
 use crate::report::Report;
 
 /// How connections are kept, and what is sent over them compressed.
@@ -35,6 +36,8 @@ pub struct ClientConnections {
     /// Connections begin with the PROXY protocol, for which there is this much time (`use-proxy-protocol`,
     /// `proxy-protocol-header-timeout`); none: they do not.
     pub proxy_protocol: Option<Duration>,
+    /// The service that limits requests over all replicas (`ingress-wasm-rate-limit-service`).
+    pub rate_limits: Option<RateLimitService>,
     /// Answers are compressed by gzip (`use-gzip`).
     pub gzip: Option<Compression>,
     /// Answers are compressed by Brotli (`enable-brotli`).
@@ -75,6 +78,7 @@ impl Default for ClientConnections {
             body_timeout: minute,
             http2_streams: 128,
             proxy_protocol: None,
+            rate_limits: None,
             gzip: None,
             brotli: None,
         }
@@ -117,6 +121,7 @@ fn clients(map: &ConfigMap, report: &mut Report) -> ClientConnections {
             let time = time(map, "proxy-protocol-header-timeout").filter(|time| !time.is_zero());
             time.unwrap_or(Duration::from_secs(5))
         }),
+        rate_limits: None,
         gzip: compression(map, "use-gzip", "gzip", Levels { usual: 1, most: 9, min_length: 256 }, report),
         brotli: compression(
             map,
@@ -180,7 +185,8 @@ fn compression(
     })
 }
 
-fn value(map: &ConfigMap, name: &str) -> Option<Value> {
+/// The value of an option, if it is set and valid.
+pub fn value(map: &ConfigMap, name: &str) -> Option<Value> {
     let text = map.data.get(name)?;
     config_option(name).ok_or(InvalidValue::Malformed).and_then(|option| option.value.parse(text)).ok()
 }
@@ -192,7 +198,8 @@ fn number(map: &ConfigMap, name: &str) -> Option<u32> {
     }
 }
 
-fn time(map: &ConfigMap, name: &str) -> Option<Duration> {
+/// A time; a bare number is one of seconds.
+pub fn time(map: &ConfigMap, name: &str) -> Option<Duration> {
     match value(map, name)? {
         Value::Seconds(seconds) => Some(Duration::from_secs(seconds)),
         Value::Integer(seconds) => u64::try_from(seconds).ok().map(Duration::from_secs),

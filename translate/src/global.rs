@@ -149,6 +149,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
             ),
             mirror: None,
             jwt: None,
+            limits: Vec::new(),
         },
         upstreams: UpstreamDefaults {
             load_balancing: match settings.load_balance.as_str() {

@@ -92,8 +92,14 @@ impl Held {
     }
 
     fn translate_changed(&mut self, changes: &Changes, snapshot: &Snapshot) -> Option<Extent> {
-        let Held { options, ledger, snapshot: held, world, .. } = &mut *self;
-        let is_default = |service: &ObjectName| options.default_backend.as_ref() == Some(service);
+        let Held { options, ledger, snapshot: held, world, translation } = &mut *self;
+        let limits = translation.connections.clients.rate_limits.as_ref();
+        let limits = limits.and_then(|service| translation.clusters.get(&service.cluster));
+        let limits = limits.map(|cluster| cluster.service.service.clone());
+        // Those that are not of single Ingresses.
+        let is_default = |service: &ObjectName| {
+            options.default_backend.as_ref() == Some(service) || limits.as_ref() == Some(service)
+        };
         if options.mesh
             || changes.classes
             || changes.services.iter().any(is_default)
@@ -184,7 +190,8 @@ impl Splice<'_> {
         let mut route_profiles = before.route_profiles.clone();
         route_profiles.extend(part.route_profiles);
         let passthrough = self.by_host(&before.passthrough, part.passthrough);
-        keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, &passthrough);
+        let elsewhere = (&passthrough, &before.connections);
+        keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, elsewhere);
         config.generation.clear();
         config.generation = generation(&config);
         let mut diagnostics: Vec<Diagnostic> =

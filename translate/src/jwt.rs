@@ -268,7 +268,8 @@ fn remote(
     Ok(Keys::Remote { cluster, url, cache })
 }
 
-fn origin(url: &str) -> Result<Origin, String> {
+/// Scheme, host and port of a URL.
+pub fn origin(url: &str) -> Result<Origin, String> {
     let (scheme, rest) = url.split_once("://").ok_or("the URL has no scheme")?;
     let (tls, default) = match scheme {
         "http" => (false, 80),
@@ -344,7 +345,7 @@ fn requirement(
 }
 
 /// The FNV-1a hash.
-fn fnv(text: &str) -> u64 {
+pub fn fnv(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })

@@ -37,6 +37,7 @@ pub mod objects;
 pub mod output;
 pub mod passthrough;
 mod policies;
+pub mod rate_limits;
 pub mod references;
 mod report;
 mod retries;

@@ -15,6 +15,7 @@ use crate::host_ciphers::CiphersByHost;
 use crate::jwt::Jwt;
 use crate::objects::{ObjectName, ObjectRef};
 use crate::passthrough::Passthrough;
+use crate::rate_limits::Descriptor;
 use crate::tls::TlsSettings;
 
 /// Choices that are made on the command line and not in objects.
@@ -260,6 +261,8 @@ pub struct RouteProfile {
     pub mirror: Option<Mirror>,
     /// Which token a request needs (`ingress-wasm.io/jwt-…`).
     pub jwt: Option<Jwt>,
+    /// What the rate limit service is asked of a request; empty: it is not.
+    pub limits: Vec<Descriptor>,
 }
 
 /// When another endpoint is tried, or the only one once more (`proxy-next-upstream`).
@@ -289,6 +292,7 @@ impl Default for RouteProfile {
             next_upstream: NextUpstream::default(),
             mirror: None,
             jwt: None,
+            limits: Vec::new(),
         }
     }
 }

@@ -161,6 +161,7 @@ pub fn read(context: &Context<'_>, policies: &mut Policies, report: &mut Report)
         ),
         mirror: context.mirror.as_ref().map(|(mirror, _)| mirror.clone()),
         jwt: None,
+        limits: Vec::new(),
     };
     if profile != defaults.profile {
         let mut name = retries::profile_name(&profile);

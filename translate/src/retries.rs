@@ -71,7 +71,7 @@ impl NextUpstream {
 
 /// A name for a profile, by what it holds.
 pub fn profile_name(profile: &RouteProfile) -> String {
-    let RouteProfile { read_timeout, send_timeout, next_upstream, mirror: _, jwt: _ } = profile;
+    let RouteProfile { read_timeout, send_timeout, next_upstream, mirror: _, jwt: _, limits: _ } = profile;
     let mut name = format!("read{}s-send{}s", read_timeout.as_secs(), send_timeout.as_secs());
     if *next_upstream == NextUpstream::default() {
         return name;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ingress_wasm::config::{PluginConfig, PolicySet, SCHEMA_VERSION};
 
 use crate::annotations::{AnnotationSet, Effect, Verdict, check_annotations, verdict};
-use crate::backend_protocol::Protocols;
+use crate::backend_protocol::{Protocols, Transport};
 use crate::backends::{Asked, Backends};
 use crate::canaries::divide;
 use crate::certificates::{certificates, default_certificate};
@@ -25,6 +25,7 @@ use crate::mirror;
 use crate::objects::{Ingress, ObjectName, Snapshot};
 use crate::output::{KEPT_BACK, Options, Translation};
 use crate::passthrough;
+use crate::rate_limits;
 use crate::policies::{self, Context, Finished, Policies};
 use crate::report::Report;
 use crate::snippets::{self, Snippets};
@@ -122,6 +123,7 @@ pub(crate) fn translate_some(
         hosts.default_to(cluster.clone(), &service);
         defaults.default_backend = Some(cluster);
     }
+    let rate_limits = rate_limits::service(map, &mut backends, &mut report);
     // Of a canary nothing counts but what it says of its Service.
     for admitted in admitted.iter().filter(|admitted| !admitted.is_canary()) {
         let Admitted { ingress, annotations, denied, withheld } = admitted;
@@ -146,6 +148,7 @@ pub(crate) fn translate_some(
         let mut read = policies::read(&context, &mut policies, &mut report);
         let names = hosts::names(ingress, &read.aliases);
         external_auth::read(&context, &names, &mut read.set, &mut backends, &mut report);
+        rate_limits::read(&context, rate_limits.as_ref(), &mut read, &mut policies, &backends, &mut report);
         jwt::read(&context, &mut read, &mut policies, &mut backends, &mut report);
         if withheld.is_none() {
             snippets.location(ingress, annotations, &mut read.set, &mut report);
@@ -203,12 +206,17 @@ pub(crate) fn translate_some(
     };
     let (mut clusters, asked) = backends.finish();
     let mut transports = protocols.apply(&mut config, &mut clusters);
+    if let Some(service) = &rate_limits {
+        transports.insert(service.cluster.clone(), Transport { http2: true, tls: None });
+    }
     let passthrough = passthrough::read(&admitted, &config, &mut clusters, &mut report);
-    keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, &passthrough);
+    let mut connections = connections::read(snapshot, options, &mut report);
+    connections.clients.rate_limits = rate_limits;
+    let elsewhere = (&passthrough, &connections);
+    keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, elsewhere);
     config.generation = generation(&config);
     let tls = tls::read(snapshot, options, &mut report);
     let host_ciphers = host_ciphers::read(&admitted, &config.hosts, &tls, &mut report);
-    let connections = connections::read(snapshot, options, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);
     let default_certificate = default_certificate(snapshot, options, &mut report);
     let (diagnostics, rejected) = report.finish();

@@ -7,17 +7,19 @@ use ingress_wasm::config::{Action, Balancing, PluginConfig, PolicySet, Rule};
 
 use crate::backend_protocol::Transports;
 use crate::backends::clusters_asked;
+use crate::connections::Connections;
 use crate::jwt::{Jwt, Keys};
 use crate::output::{Cluster, RouteProfile};
 use crate::passthrough::Passthrough;
 
-/// Takes out of a configuration and its clusters what nothing refers to.
+/// Takes out of a configuration and its clusters what nothing refers to. `elsewhere`: what refers to clusters beside
+/// the configuration and its routes.
 pub fn keep_used(
     config: &mut PluginConfig,
     clusters: &mut BTreeMap<String, Cluster>,
     transports: &mut Transports,
     profiles: &mut BTreeMap<String, RouteProfile>,
-    passthrough: &Passthrough,
+    elsewhere: (&Passthrough, &Connections),
 ) {
     renumber(config);
     let PluginConfig { credentials, api_keys, policies, .. } = config;
@@ -29,7 +31,7 @@ pub fn keep_used(
     let used = lists(|set| set.route_profile.as_deref());
     profiles.retain(|name, _| used.contains(name.as_str()));
 
-    let named = named(config, profiles, passthrough);
+    let named = named(config, profiles, elsewhere);
     clusters.retain(|name, _| named.contains(name));
     transports.retain(|name, _| clusters.contains_key(name));
 }
@@ -75,9 +77,10 @@ impl Positions {
 fn named(
     config: &PluginConfig,
     profiles: &BTreeMap<String, RouteProfile>,
-    passthrough: &Passthrough,
+    (passthrough, connections): (&Passthrough, &Connections),
 ) -> BTreeSet<String> {
     let mut named: BTreeSet<String> = passthrough.values().cloned().collect();
+    named.extend(connections.clients.rate_limits.iter().map(|service| service.cluster.clone()));
     for host in &config.hosts {
         let mut seen = None;
         for rule in &host.rules {

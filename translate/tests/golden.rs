@@ -230,13 +230,14 @@ fn cluster((name, cluster): (&String, &Cluster)) -> String {
 /// The route profiles, unless there is only the usual one.
 fn profiles(translation: &Translation) -> String {
     let profile = |name: &str, profile: &RouteProfile| {
-        let RouteProfile { read_timeout, send_timeout, next_upstream, mirror, jwt } = profile;
+        let RouteProfile { read_timeout, send_timeout, next_upstream, mirror, jwt, limits } = profile;
         let mirror = mirror.as_ref().map_or_else(String::new, |Mirror { cluster, host, body }| {
             format!(", mirror {cluster} as {host}{}", if *body { "" } else { " without body" })
         });
         let jwt = jwt.as_ref().map_or_else(String::new, |jwt| format!(", {jwt:?}"));
+        let limits = limits.iter().map(|limit| format!(", asked {limit:?}")).collect::<String>();
         let timeouts =
-            format!("read {}s, send {}s{mirror}{jwt}", read_timeout.as_secs(), send_timeout.as_secs());
+            format!("read {}s, send {}s{mirror}{jwt}{limits}", read_timeout.as_secs(), send_timeout.as_secs());
         if *next_upstream == NextUpstream::default() {
             return format!("{name}: {timeouts}\n");
         }

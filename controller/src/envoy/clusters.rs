@@ -51,6 +51,7 @@ pub(super) fn cluster(
         ClusterDiscoveryType, DiscoveryType, DnsLookupFamily, EdsClusterConfig, LbPolicy,
     };
 
+    let http2 = transport.is_some_and(|transport| transport.http2);
     let mut message = cluster::Cluster {
         name: name.to_owned(),
         connect_timeout: duration(settings.connect_timeout),
@@ -63,7 +64,7 @@ pub(super) fn cluster(
         .into(),
         circuit_breakers: Some(without_limits()),
         typed_extension_protocol_options: [http_options(protocol(
-            transport.is_some_and(|transport| transport.http2),
+            http2,
             match settings.load_balancing {
                 _ if settings.mirror => as_mirror(),
                 LoadBalancing::Hash => without_hash(),
@@ -74,7 +75,7 @@ pub(super) fn cluster(
         .into(),
         transport_socket: transport
             .and_then(|transport| Some(backend_tls(transport.tls.as_deref()?, transport.http2, secrets)))
-            .or_else(|| settings.tls.as_ref().map(speaks_tls)),
+            .or_else(|| settings.tls.as_ref().map(|tls| speaks_tls(tls, http2))),
         ..cluster::Cluster::default()
     };
     let (kind, assignment) = match &settings.endpoints {
@@ -141,10 +142,11 @@ fn verification(name: &str) -> tls::common_tls_context::ValidationContextType {
 }
 
 /// TLS towards endpoints.
-fn speaks_tls(settings: &UpstreamTls) -> core::TransportSocket {
+fn speaks_tls(settings: &UpstreamTls, http2: bool) -> core::TransportSocket {
     let context = tls::UpstreamTlsContext {
         sni: settings.server_name.clone(),
         common_tls_context: Some(tls::CommonTlsContext {
+            alpn_protocols: http2.then(|| "h2".to_owned()).into_iter().collect(),
             validation_context_type: settings.verified.then(|| verification(&settings.server_name)),
             ..tls::CommonTlsContext::default()
         }),

@@ -15,7 +15,7 @@ use super::pb::{
     Any, ads, boolean, core, duration, early, hcm, header_mutation, mutation, number, pack_any, route, router,
 };
 use super::sessions::session_filter;
-use super::upgrades;
+use super::{rate_limits, upgrades};
 
 use std::path::Path;
 use std::time::Duration;
@@ -83,6 +83,8 @@ pub(super) fn connection_manager(
     // Probes keep their connections.
     let unless_probe = |time: Duration| duration(if kind == Kind::Probe { Duration::ZERO } else { time });
     let compressors = (kind != Kind::Probe).then(|| compressors(clients));
+    // Before the one for tokens, so that bad ones count.
+    let limits = clients.rate_limits.as_ref().filter(|_| kind != Kind::Probe).map(rate_limits::filters);
     hcm::HttpConnectionManager {
         codec_type: manager::CodecType::Auto.into(),
         stat_prefix: kind.name().to_owned(),
@@ -100,6 +102,11 @@ pub(super) fn connection_manager(
                     config_type: Some(filter),
                     ..hcm::HttpFilter::default()
                 }),
+            ])
+            .flatten()
+            .chain(limits.into_iter().flatten())
+            .chain(
+                [
                 // Always there, so that no connection is without it when a rule begins to need it.
                 (kind != Kind::Probe).then(|| hcm::HttpFilter {
                     name: JWT_FILTER.to_owned(),
@@ -115,8 +122,10 @@ pub(super) fn connection_manager(
                     }))),
                     ..hcm::HttpFilter::default()
                 }),
-            ])
-            .flatten()
+            ]
+            .into_iter()
+            .flatten(),
+            )
             .collect(),
         common_http_protocol_options: Some(match kind {
             Kind::Probe => core::HttpProtocolOptions {
@@ -152,7 +161,7 @@ pub(super) fn connection_manager(
         merge_slashes: false,
         path_with_escaped_slashes_action: manager::PathWithEscapedSlashesAction::KeepUnchanged.into(),
         upgrade_configs: upgrades::allowed(),
-        local_reply_config: Some(local_replies()),
+        local_reply_config: Some(local_replies(clients.rate_limits.as_ref())),
         early_header_mutation_extensions: vec![private_headers(&connection(
             kind,
             port,

@@ -67,7 +67,7 @@ pub fn connection_manager_patch(
             .into_iter()
             .filter(|upgrade| upgrade.upgrade_type != "websocket")
             .collect(),
-        local_reply_config: Some(local_replies()),
+        local_reply_config: Some(local_replies(None)),
         early_header_mutation_extensions: vec![private_headers(&connection)],
         delayed_close_timeout: duration(Duration::from_secs(1)),
         ..hcm::HttpConnectionManager::default()

@@ -5,6 +5,8 @@
 //! codec, which sets no flag: in Envoy's words, but for the status 431, which nginx has another for and
 //! nobody else gives.
 
+use ingress_wasm_translate::rate_limits::RateLimitService;
+
 use super::names::ERROR_PAGE;
 use super::pb::{UInt32Value, accesslog, cel_filter, core, hcm, inline, number, pack_any};
 
@@ -58,16 +60,24 @@ impl Page {
 }
 
 /// The connection manager's rules for its own answers.
-pub(super) fn local_replies() -> hcm::LocalReplyConfig {
+pub(super) fn local_replies(limits: Option<&RateLimitService>) -> hcm::LocalReplyConfig {
     let by_flag = FAILURES.iter().map(|(flags, status, page)| mapper(flag_filter(flags), *status, page));
     let by_status = BY_STATUS
         .iter()
         .map(|(flag, status, page)| mapper(both(flag_filter(&[*flag]), status_filter(*status)), None, page))
         .chain([mapper(status_filter(431), Some(400), &TOO_LARGE)]);
+    let by_limit = limits.into_iter().flat_map(|service| {
+        let status = u32::from(service.status);
+        [
+            with_body(flag_filter(&["RL"]), Some(status), body_of(service.status)),
+            // Where requests are let through without the service, other answers of this status have the flag.
+            with_body(both(flag_filter(&["RLSE"]), status_filter(503)), None, body_of(503)),
+        ]
+    });
     // The first rule that fits holds, and this one changes nothing: an answer that the filter gives in place of a
     // failure still carries the failure's flag.
     let replaced = hcm::ResponseMapper { filter: Some(replaced()), ..hcm::ResponseMapper::default() };
-    let mappers = [replaced].into_iter().chain(by_flag).chain(by_status).collect();
+    let mappers = [replaced].into_iter().chain(by_flag).chain(by_status).chain(by_limit).collect();
     hcm::LocalReplyConfig { mappers, body_format: None }
 }
 
@@ -86,12 +96,21 @@ fn replaced() -> accesslog::AccessLogFilter {
 }
 
 fn mapper(filter: accesslog::AccessLogFilter, status: Option<u32>, page: &Page) -> hcm::ResponseMapper {
+    with_body(filter, status, page.body())
+}
+
+/// The page that the filter answers with this status.
+fn body_of(status: u16) -> String {
+    String::from_utf8_lossy(&ingress_wasm::policy::page(status, "").body).into_owned()
+}
+
+fn with_body(filter: accesslog::AccessLogFilter, status: Option<u32>, body: String) -> hcm::ResponseMapper {
     hcm::ResponseMapper {
         filter: Some(filter),
         status_code: status.map(|value| UInt32Value { value }),
         body_format_override: Some(core::SubstitutionFormatString {
             content_type: "text/html".to_owned(),
-            format: Some(core::substitution_format_string::Format::TextFormatSource(inline(page.body()))),
+            format: Some(core::substitution_format_string::Format::TextFormatSource(inline(body))),
             ..core::SubstitutionFormatString::default()
         }),
         ..hcm::ResponseMapper::default()

@@ -17,6 +17,7 @@ mod local_reply;
 mod names;
 mod parts;
 mod pb;
+mod rate_limits;
 mod resources;
 mod routes;
 mod sessions;

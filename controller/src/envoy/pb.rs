@@ -11,6 +11,7 @@ pub(super) use envoy_types::pb::envoy::config::endpoint::v3 as endpoint;
 pub(super) use envoy_types::pb::envoy::config::listener::v3 as listener;
 pub(super) use envoy_types::pb::envoy::config::metrics::v3 as metrics;
 pub(super) use envoy_types::pb::envoy::config::overload::v3 as overload;
+pub(super) use envoy_types::pb::envoy::config::ratelimit::v3 as rate_limit_service;
 pub(super) use envoy_types::pb::envoy::config::route::v3 as route;
 pub(super) use envoy_types::pb::envoy::extensions::access_loggers::file::v3 as file_log;
 pub(super) use envoy_types::pb::envoy::extensions::access_loggers::filters::cel::v3 as cel_filter;
@@ -18,8 +19,10 @@ pub(super) use envoy_types::pb::envoy::extensions::compression::brotli::compress
 pub(super) use envoy_types::pb::envoy::extensions::compression::gzip::compressor::v3 as gzip;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::compressor::v3 as compressor;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::header_mutation::v3 as header_mutation;
+pub(super) use envoy_types::pb::envoy::extensions::filters::http::header_to_metadata::v3 as header_to_metadata;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::jwt_authn::v3 as jwt_authn;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::lua::v3 as lua;
+pub(super) use envoy_types::pb::envoy::extensions::filters::http::ratelimit::v3 as rate_limit;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::router::v3 as router;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::stateful_session::v3 as stateful_session;
 pub(super) use envoy_types::pb::envoy::extensions::filters::http::upstream_codec::v3 as upstream_codec;
@@ -38,6 +41,8 @@ pub(super) use envoy_types::pb::envoy::extensions::transport_sockets::tls::v3 as
 pub(super) use envoy_types::pb::envoy::extensions::upstreams::http::v3 as upstream_http;
 pub(super) use envoy_types::pb::envoy::extensions::wasm::v3 as wasm;
 pub(super) use envoy_types::pb::envoy::r#type::matcher::v3 as matcher_inputs;
+pub(super) use envoy_types::pb::envoy::r#type::metadata::v3 as metadata;
+pub(super) use envoy_types::pb::envoy::r#type::v3 as http_type;
 pub(super) use envoy_types::pb::google::protobuf::{
     Any, BoolValue, Duration, StringValue, Struct, UInt32Value, UInt64Value, Value, value::Kind,
 };

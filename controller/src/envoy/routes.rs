@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use ingress_wasm_translate::jwt::PROFILE_PREFIX;
+use ingress_wasm_translate::jwt::PROFILE_PREFIX as JWT_PREFIX;
 use ingress_wasm_translate::output::{KEPT_BACK, Mirror, NextUpstream, RouteProfile, Translation};
+use ingress_wasm_translate::rate_limits::PROFILE_PREFIX as LIMIT_PREFIX;
 
 use super::connection_manager::verified_certificate;
-use super::jwt;
+use super::{jwt, rate_limits};
 use super::names::{
     CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER,
     HASH_HEADER, JWT_FILTER, MIRROR_BODY_HEADER, MIRROR_FOR_HEADER, MIRROR_PROPERTY, MIRROR_TARGET_HEADER,
@@ -78,7 +79,7 @@ pub(super) fn route_configuration(
 }
 
 /// Picks the route by the private header; the default route where there is none or it is unknown. One that needs a
-/// token and is unknown, as it may be for a moment between two configurations, is refused. `verifies`: it tells the
+/// token or has limits and is unknown, as it may be for a moment between two configurations, is refused. `verifies`: it tells the
 /// filter of clients with a good certificate.
 pub(super) fn by_profile(profiles: Profiles<'_>, verifies: bool) -> matcher::Matcher {
     use matcher::matcher::matcher_tree::{MatchMap, TreeType};
@@ -100,7 +101,7 @@ pub(super) fn by_profile(profiles: Profiles<'_>, verifies: bool) -> matcher::Mat
         })
         .collect();
     let refused = route::Route {
-        name: "jwt-unknown".to_owned(),
+        name: "guarded-unknown".to_owned(),
         r#match: Some(route::RouteMatch {
             path_specifier: Some(route::route_match::PathSpecifier::Prefix("/".to_owned())),
             ..route::RouteMatch::default()
@@ -126,7 +127,7 @@ pub(super) fn by_profile(profiles: Profiles<'_>, verifies: bool) -> matcher::Mat
         matcher_type: Some(MatcherType::MatcherTree(MatcherTree {
             input: Some(input.clone()),
             tree_type: Some(TreeType::PrefixMatchMap(MatchMap {
-                map: [(PROFILE_PREFIX.to_owned(), refused)].into(),
+                map: [JWT_PREFIX, LIMIT_PREFIX].map(|prefix| (prefix.to_owned(), refused.clone())).into(),
             })),
         })),
     };
@@ -231,7 +232,7 @@ fn catch_all(named: &Named<'_>, repeat: Repeat) -> route::Route {
     use route::route_match::PathSpecifier;
 
     let Named { name, profile, session } = named;
-    let RouteProfile { read_timeout, send_timeout, next_upstream, mirror, jwt } = profile;
+    let RouteProfile { read_timeout, send_timeout, next_upstream, mirror, jwt, limits } = profile;
     // The stream as a whole may be silent for a little longer than either direction, and for as many tries as
     // there are, so that the answer to a silent backend is the one for it.
     let tries = if repeat == Repeat::Sent && next_upstream.timeout { next_upstream.tries } else { 1 };
@@ -252,9 +253,11 @@ fn catch_all(named: &Named<'_>, repeat: Repeat) -> route::Route {
             idle_timeout: duration(silence.saturating_add(Duration::from_secs(5))),
             retry_policy: Some(retry_policy(profile, repeat)),
             hash_policy: vec![by_header(HASH_HEADER)],
+            rate_limits: rate_limits::of_route(limits),
             request_mirror_policies: mirror.iter().map(mirror_policy).collect(),
             ..route::RouteAction::default()
         })),
+        request_headers_to_remove: rate_limits::taken_away(limits),
         typed_per_filter_config: jwt.chain(session).collect(),
         ..route::Route::default()
     }

@@ -12,8 +12,8 @@ fn config_map(data: &[(&str, &str)]) -> ConfigMap {
 fn options_are_distinct_and_complete() {
     let names: BTreeSet<&str> = config_options().iter().map(|option| option.name).collect();
     assert_eq!(names.len(), config_options().len(), "a name stands twice");
-    // 192 of the reference page, and 16 that only the code has.
-    assert_eq!(names.len(), 208);
+    // 192 of the reference page, 16 that only the code has, and 5 of this project.
+    assert_eq!(names.len(), 213);
     for option in config_options() {
         assert_eq!(config_option(option.name).map(|found| found.name), Some(option.name));
         assert!(option.support == Support::Exact || !option.support.reason().is_empty(), "{}", option.name);
@@ -36,7 +36,7 @@ fn honoured_options() {
         .filter(|option| matches!(option.support, Support::Exact | Support::Differs(_)))
         .map(|option| option.name)
         .collect();
-    // Read by `snippets`, `tls`, `connections` and `backend_protocol`, where their tests are.
+    // Read by `snippets`, `tls`, `connections`, `rate_limits` and `backend_protocol`, where their tests are.
     let elsewhere = [
         "brotli-level",
         "brotli-min-length",
@@ -49,6 +49,11 @@ fn honoured_options() {
         "gzip-types",
         "http-snippet",
         "http2-max-concurrent-streams",
+        "ingress-wasm-rate-limit-domain",
+        "ingress-wasm-rate-limit-failure",
+        "ingress-wasm-rate-limit-service",
+        "ingress-wasm-rate-limit-status-code",
+        "ingress-wasm-rate-limit-timeout",
         "keep-alive",
         "keep-alive-requests",
         "location-snippet",

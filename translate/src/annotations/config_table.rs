@@ -5,7 +5,7 @@ use crate::diagnostic::Severity;
 
 use super::config_machinery::{CONNECTIONS, LOGS, NGINX, TRACES};
 use super::config_map::ConfigOption;
-use super::grammar::{COOKIE_PATHS, VARIABLES};
+use super::grammar::{COOKIE_PATHS, NAME, VARIABLES};
 use super::traffic::{AFTER_SENDING, MOST_TRIES, NEXT_UPSTREAM, TRIES_ONLY};
 use super::{Support, ValueGrammar};
 
@@ -121,6 +121,11 @@ const HONOURED: &[ConfigOption] = &[
     option("forwarded-for-header", HeaderName, "X-Forwarded-For", Exact),
     option("global-allowed-response-headers", HeaderNames, "", Exact),
     option("hide-headers", HeaderNames, "", Exact),
+    option("ingress-wasm-rate-limit-domain", ValueGrammar::Characters(&NAME), "ingress-wasm", Exact),
+    option("ingress-wasm-rate-limit-failure", ValueGrammar::one_of(&["deny", "allow"]), "deny", Exact),
+    option("ingress-wasm-rate-limit-service", Url, "", Exact),
+    option("ingress-wasm-rate-limit-status-code", ERROR_STATUS, "429", Exact),
+    option("ingress-wasm-rate-limit-timeout", Duration, "100ms", Exact),
     option("limit-conn-status-code", ERROR_STATUS, "503", Exact),
     option("limit-req-status-code", ERROR_STATUS, "503", Exact),
     option("proxy-add-original-uri-header", Boolean, "false", Exact),

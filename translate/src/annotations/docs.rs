@@ -95,7 +95,8 @@ fn options(page: &mut String) {
     page.push_str(
         "\n## Options of the ConfigMap\n\n\
          Options of the controller's ConfigMap, with the default that holds in ingress-nginx. While an option marked \
-         🔒 is set and not supported, all rules answer 503.\n\n\
+         🔒 is set and not supported, all rules answer 503. Those that begin with `ingress-wasm-` are of this project: \
+         see [limits.md](limits.md).\n\n\
          | Option | Value | Default | Support |\n|---|---|---|---|\n",
     );
     for ConfigOption { name, value, default, support: level, protects, waived_by, .. } in config_options() {

@@ -89,8 +89,21 @@ impl Backends<'_> {
     ///
     /// As [`Backends::asked`].
     pub fn keys(&mut self, origin: &Origin) -> Result<(String, Option<Diagnostic>), String> {
+        self.verified(origin, "jwks")
+    }
+
+    /// The cluster of the service that limits requests, which speaks HTTP/2; with TLS its certificate is verified.
+    ///
+    /// # Errors
+    ///
+    /// As [`Backends::asked`].
+    pub fn rate_limits(&mut self, origin: &Origin) -> Result<(String, Option<Diagnostic>), String> {
+        self.verified(origin, "rate-limits")
+    }
+
+    fn verified(&mut self, origin: &Origin, purpose: &str) -> Result<(String, Option<Diagnostic>), String> {
         let (asked, diagnostic) = self.asked(origin)?;
-        let name = format!("{asked}#jwks");
+        let name = format!("{asked}#{purpose}");
         if let Some(mut cluster) = self.clusters.get(&asked).cloned() {
             if let Some(tls) = &mut cluster.tls {
                 tls.verified = true;
