@@ -27,6 +27,8 @@ pub const PROFILE_PREFIX: &str = "limit:";
 pub struct RateLimitService {
     /// Its cluster, which speaks HTTP/2.
     pub cluster: String,
+    /// Its host and port, by which it is addressed: the name of the cluster is no authority.
+    pub authority: String,
     /// How long it may take.
     pub timeout: Duration,
     /// The domain of what it is asked.
@@ -73,7 +75,11 @@ pub fn service(
         Some((_, path)) if !path.is_empty() => Err("a path is of no meaning here".to_owned()),
         _ => origin(&url),
     };
-    let (cluster, missing) = match found.and_then(|origin| backends.rate_limits(&origin)) {
+    let found = found.and_then(|origin| {
+        let authority = format!("{}:{}", origin.host, origin.port);
+        backends.rate_limits(&origin).map(|(cluster, missing)| (cluster, authority, missing))
+    });
+    let (cluster, authority, missing) = match found {
         Ok(found) => found,
         Err(fault) => {
             let consequence = format!("{fault}: rules with a global rate limit are answered 503");
@@ -92,6 +98,7 @@ pub fn service(
     };
     Some(RateLimitService {
         cluster,
+        authority,
         timeout: time(map, "ingress-wasm-rate-limit-timeout")
             .filter(|time| !time.is_zero())
             .unwrap_or(Duration::from_millis(100)),

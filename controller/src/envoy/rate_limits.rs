@@ -29,7 +29,7 @@ pub(super) fn filters(service: &RateLimitService) -> [hcm::HttpFilter; 2] {
     };
     let number =
         header_to_metadata::Config { request_rules: vec![rule], ..header_to_metadata::Config::default() };
-    let RateLimitService { cluster, timeout, domain, deny, status: _ } = service;
+    let RateLimitService { cluster, authority, timeout, domain, deny, status: _ } = service;
     let limit = rate_limit::RateLimit {
         domain: domain.clone(),
         timeout: duration(*timeout),
@@ -40,6 +40,7 @@ pub(super) fn filters(service: &RateLimitService) -> [hcm::HttpFilter; 2] {
                 target_specifier: Some(core::grpc_service::TargetSpecifier::EnvoyGrpc(
                     core::grpc_service::EnvoyGrpc {
                         cluster_name: cluster.clone(),
+                        authority: authority.clone(),
                         ..core::grpc_service::EnvoyGrpc::default()
                     },
                 )),

@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: figures of the product as a whole, measured from outside.
 
+mod auth;
 mod churn;
 mod compare;
+mod limits;
+mod load;
 mod processes;
 mod reload;
 mod scale;
@@ -23,6 +26,8 @@ Usage: cargo xtask bench [--quick] [--only NAMES] [--repeats N] [--seconds N]
        cargo xtask bench reload [--ingresses N] [--paths N] [--services N] [--reloads N]
        cargo xtask bench regex
        cargo xtask bench churn [--quick]
+       cargo xtask bench limits [--seconds N] [--addresses N]
+       cargo xtask bench auth [--rounds N] [--seconds N]
 
   without a word: what a proxied request costs, against Envoy's own routes, a filter that does nothing, nginx
           and Lua; see below
@@ -32,6 +37,8 @@ Usage: cargo xtask bench [--quick] [--only NAMES] [--repeats N] [--seconds N]
   reload  what requests feel of changes, and whether memory grows over many
   regex   what a decision costs on a host with 10 and with 1,000 paths that are expressions; it fails where
           that is more than twice as much
+  limits  how many requests are admitted of those that limits allow, and memory with many client addresses
+  auth    how long requests take with each kind of credentials, and beside guesses of passwords
 
 `cargo xtask bench start --help` and so on tell more.";
 
@@ -43,6 +50,8 @@ pub fn run(mut args: Args) -> Result<bool> {
         Some(Arg::Word(word)) if word == "reload" => reload::run(args),
         Some(Arg::Word(word)) if word == "regex" => regex(args),
         Some(Arg::Word(word)) if word == "churn" => churn::run(args),
+        Some(Arg::Word(word)) if word == "limits" => limits::run(args),
+        Some(Arg::Word(word)) if word == "auth" => auth::run(args),
         Some(Arg::Option(name)) if args::is_help(&name) => {
             println!("{HELP}\n\n{}", compare::HELP);
             Ok(true)
@@ -61,6 +70,19 @@ fn regex(args: Args) -> Result<bool> {
     bench.args(["bench", "--quiet", "--package", "ingress-wasm", "--bench", "expressions"]);
     process::run(&mut bench)?;
     Ok(true)
+}
+
+/// An Ingress `NAME` for the host `NAME.example`, with these annotations.
+fn ingress(name: &str, annotations: serde_json::Map<String, serde_json::Value>) -> serde_json::Value {
+    let backend = serde_json::json!({"service": {"name": "web", "port": {"number": 80}}});
+    serde_json::json!({
+        "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+        "metadata": {"name": name, "annotations": annotations},
+        "spec": {"ingressClassName": "nginx", "rules": [{
+            "host": format!("{name}.example"),
+            "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]},
+        }]},
+    })
 }
 
 /// The middle of some measurements; of an even number, between the two in the middle.
