@@ -7,9 +7,9 @@ use super::json::{Read, Reader};
 use super::{
     Action, Addresses, Affinity, Alias, AnswerEdit, ApiKeyAuth, AuthCache, Balancing, BasicAuth, Block,
     CacheTime, Canary, ClientCertificate, Cors, Credentials, ErrorPages, ExternalAuth, Forwarded, Global,
-    GlobalLimit, HashBy, HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PartNumber, PathMatching, PathType,
-    PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step, TlsRedirect,
-    VerifyClient,
+    GlobalLimit, HashBy, HeaderEdit, Host, LimitExcept, Limits, Location, Mirror, PartNumber, PathMatching,
+    PathType, PluginConfig, PolicySet, Redirect, Replacement, Rewrite, Rule, Script, ScriptBlock, Step,
+    TlsRedirect, VerifyClient,
 };
 
 /// What can be read from JSON.

@@ -56,7 +56,9 @@ mod tests {
     #[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
     use wasm_bindgen_test::wasm_bindgen_test as test;
 
-    use crate::decision::{Connection, Decision, HeaderLine, LIMIT_HEADERS, RequestView, Scheme, apply_edits};
+    use crate::decision::{
+        Connection, Decision, HeaderLine, LIMIT_HEADERS, RequestView, Scheme, apply_edits,
+    };
     use crate::policy::{State, decide};
 
     const CONFIG: &str = r#"{"version":1,
@@ -79,7 +81,8 @@ mod tests {
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let lines = apply_edits(&headers, &forward.edits);
-        let lines = lines.iter().filter(|(name, _)| LIMIT_HEADERS.iter().any(|own| own.as_bytes() == &**name));
+        let lines =
+            lines.iter().filter(|(name, _)| LIMIT_HEADERS.iter().any(|own| own.as_bytes() == &**name));
         lines.map(|(_, value)| text(value)).collect()
     }
 
@@ -87,8 +90,13 @@ mod tests {
     fn values_are_text_and_never_empty() {
         let long = "x".repeat(2000);
         let cut = "x".repeat(1024);
-        let cases: [(&[u8], &str); 5] =
-            [(b"k", "k"), (b"", "-"), (b"a\xffb\tc d", "a%FFb%09c d"), ("ä".as_bytes(), "%C3%A4"), (long.as_bytes(), &cut)];
+        let cases: [(&[u8], &str); 5] = [
+            (b"k", "k"),
+            (b"", "-"),
+            (b"a\xffb\tc d", "a%FFb%09c d"),
+            ("ä".as_bytes(), "%C3%A4"),
+            (long.as_bytes(), &cut),
+        ];
         for (key, expected) in cases {
             let told = told("192.0.2.1", &[(b"x-key", key)]);
             assert_eq!(told, ["AAA=", "n/i", "192.0.2.1", expected], "{key:?}");

@@ -12,14 +12,14 @@ use super::parts::{
 };
 use super::table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledGlobalLimit, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror, CompiledPolicies,
-    CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind,
-    RoutingTable,
+    CompiledErrorPages, CompiledGlobalLimit, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror,
+    CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern,
+    LocationKind, RoutingTable,
 };
 use crate::config::{
     Action, Addresses, Alias, Balancing, Block, ClientCertificate, ConfigError, Credentials, ErrorPages,
-    Global, GlobalLimit, HeaderEdit, Host, Limits, Location, Mirror, PartNumber, PluginConfig, PolicySet, Redirect,
-    Replacement, Rewrite, Rule, VerifyClient,
+    Global, GlobalLimit, HeaderEdit, Host, Limits, Location, Mirror, PartNumber, PluginConfig, PolicySet,
+    Redirect, Replacement, Rewrite, Rule, VerifyClient,
 };
 use crate::decision::{AnswerRewrite, LIMIT_HEADERS};
 use crate::limits::Rate;

@@ -106,8 +106,16 @@ fn a_fault_of_the_whole_refuses_with_its_path() {
         (policy(r#"{"addresses":{"deny":[""]}}"#), "policies[1].addresses.deny[0]", "`` is not an address"),
         (policy(r#"{"limits":{"exempt":["::1","?"]}}"#), "policies[1].limits.exempt[1]", "`?` is not"),
         (policy(r#"{"globalLimit":{"values":[]}}"#), "policies[1].globalLimit", "has 0 values"),
-        (policy(r#"{"globalLimit":{"values":["a","$no"]}}"#), "policies[1].globalLimit.values[1]", "`$no` is"),
-        (policy(r#"{"globalLimit":{"values":[""],"exempt":["?"]}}"#), "policies[1].globalLimit.exempt[0]", "`?`"),
+        (
+            policy(r#"{"globalLimit":{"values":["a","$no"]}}"#),
+            "policies[1].globalLimit.values[1]",
+            "`$no` is",
+        ),
+        (
+            policy(r#"{"globalLimit":{"values":[""],"exempt":["?"]}}"#),
+            "policies[1].globalLimit.exempt[0]",
+            "`?`",
+        ),
         (global(r#"{"rateStatus":200}"#), "global.rateStatus", "200 is not"),
         (global(r#"{"connectionStatus":600}"#), "global.connectionStatus", "600 is not"),
         (

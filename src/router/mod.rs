@@ -34,7 +34,7 @@ pub use parts::{Document, Draft, MOST_PARTS, Part, part_key, part_of};
 pub use select::{Candidate, Groups, PathMatch, Scratch, Selected, Selection, candidates, find_host, select};
 pub use table::{
     CompiledAction, CompiledAddresses, CompiledBasicAuth, CompiledBlock, CompiledClientCertificate,
-    CompiledErrorPages, CompiledGlobalLimit, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror, CompiledPolicies,
-    CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern, LocationKind,
-    RoutingTable,
+    CompiledErrorPages, CompiledGlobalLimit, CompiledHost, CompiledLimits, CompiledLocation, CompiledMirror,
+    CompiledPolicies, CompiledRedirect, CompiledRewrite, CompiledRule, Fault, HeaderBuffers, HeaderPattern,
+    LocationKind, RoutingTable,
 };

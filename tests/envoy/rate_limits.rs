@@ -108,8 +108,10 @@ endpoints: [{{addresses: [127.0.0.1]}}]
 
 /// An Ingress with annotations of our own, and basic authentication for the host `guarded`.
 fn limited(name: &str, annotations: &[(&str, &str)]) -> String {
-    let own: Vec<(String, &str)> =
-        annotations.iter().map(|(name, value)| (format!("ingress-wasm.io/global-rate-limit{name}"), *value)).collect();
+    let own: Vec<(String, &str)> = annotations
+        .iter()
+        .map(|(name, value)| (format!("ingress-wasm.io/global-rate-limit{name}"), *value))
+        .collect();
     let own: Vec<(&str, &str)> = own.iter().map(|(name, value)| (&**name, *value)).collect();
     ingress(name, "web", &own)
 }
@@ -169,7 +171,8 @@ pub fn requests_are_limited_by_a_service() -> Result<(), String> {
     let received = served.site.servers("web")[0].received();
     assert_eq!(received.len(), 4, "what is refused does not come through");
     let names = received.iter().flat_map(|received| &received.headers).map(|(name, _)| wire::text(name));
-    let private: Vec<String> = names.filter(|name| name.to_ascii_lowercase().contains("ingress-wasm")).collect();
+    let private: Vec<String> =
+        names.filter(|name| name.to_ascii_lowercase().contains("ingress-wasm")).collect();
     assert_eq!(private, [""; 0]);
     limiter.asked();
 
@@ -183,7 +186,9 @@ pub fn requests_are_limited_by_a_service() -> Result<(), String> {
     assert_eq!(limiter.asked(), [""; 0]);
 
     // The service's own limits. A value that is no text is told as one, and one that is empty as well.
-    for (target, status) in [("/?who=ann", 200), ("/?who=ann", 429), ("/?who=%ff", 200), ("/", 200), ("/", 429)] {
+    for (target, status) in
+        [("/?who=ann", 200), ("/?who=ann", 429), ("/?who=%ff", 200), ("/", 200), ("/", 429)]
+    {
         send(&served, get("described", target), status, target)?;
     }
     let told: Vec<String> = limiter.asked();
@@ -205,8 +210,11 @@ pub fn requests_pass_without_the_service_where_asked_for() -> Result<(), String>
     let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| error.to_string())?;
     let address = nobody.local_addr().map_err(|error| error.to_string())?;
     drop(nobody);
-    let options =
-        [OPTIONS[0], ("ingress-wasm-rate-limit-failure", "allow"), ("ingress-wasm-rate-limit-status-code", "420")];
+    let options = [
+        OPTIONS[0],
+        ("ingress-wasm-rate-limit-failure", "allow"),
+        ("ingress-wasm-rate-limit-status-code", "420"),
+    ];
     let dead = Backend::new("web", 1);
     let served = serve_with(&[dead], &manifests(address), &options)?;
     for _ in 0..3 {

@@ -89,7 +89,8 @@ pub fn service(
         }
     };
     if let Some(mut diagnostic) = missing {
-        diagnostic.consequence = diagnostic.consequence.replace("requests are answered 500", "no request is counted");
+        diagnostic.consequence =
+            diagnostic.consequence.replace("requests are answered 500", "no request is counted");
         tell(diagnostic);
     }
     let word = |name: &str| match value(map, name) {
@@ -178,11 +179,19 @@ fn descriptors(
             let requests = u64::try_from(requests).unwrap_or(1);
             let Some((rate, unit, exact)) = per_unit(requests, window) else {
                 let remedy = "name a window of 1s, 1m, 1h or 1d, or a larger limit";
-                return Err(("global-rate-limit-window", "no such rate can be told the service".to_owned(), remedy));
+                return Err((
+                    "global-rate-limit-window",
+                    "no such rate can be told the service".to_owned(),
+                    remedy,
+                ));
             };
             if !exact {
                 let consequence = format!("the service counts {rate} requests per {}", unit.to_lowercase());
-                report.annotation(context.ingress, key, Diagnostic::note("global-rate-limit-window", consequence));
+                report.annotation(
+                    context.ingress,
+                    key,
+                    Diagnostic::note("global-rate-limit-window", consequence),
+                );
             }
             limit.limit = Some(told(rate, unit));
             limit.values.push(context.ingress.metadata.name.to_string());
@@ -191,12 +200,17 @@ fn descriptors(
                 _ => "$remote_addr".to_owned(),
             });
             let keys = ["ingress".to_owned(), "key".to_owned()];
-            descriptors.push(Descriptor { entries: keys.into_iter().zip(headers(0)).collect(), limited: true });
+            descriptors
+                .push(Descriptor { entries: keys.into_iter().zip(headers(0)).collect(), limited: true });
         }
         (None, None) if value(DESCRIPTOR).is_some() => {}
         (None, _) => {
             let fault = "it is not said how many requests are served".to_owned();
-            return Err(("", fault, "set `ingress-wasm.io/global-rate-limit` and `ingress-wasm.io/global-rate-limit-window`"));
+            return Err((
+                "",
+                fault,
+                "set `ingress-wasm.io/global-rate-limit` and `ingress-wasm.io/global-rate-limit-window`",
+            ));
         }
         (Some(_), _) => {
             let fault = "it is not said in which time so many requests are served".to_owned();
@@ -215,7 +229,11 @@ fn descriptors(
     }
     for text in &limit.values {
         if let Err(error) = Template::parse(text) {
-            let name = if context.annotations.own(DESCRIPTOR).is_some() { DESCRIPTOR } else { "global-rate-limit-key" };
+            let name = if context.annotations.own(DESCRIPTOR).is_some() {
+                DESCRIPTOR
+            } else {
+                "global-rate-limit-key"
+            };
             return Err((name, error.to_string(), "use variables of nginx such as `$remote_addr`"));
         }
     }

@@ -236,8 +236,11 @@ fn profiles(translation: &Translation) -> String {
         });
         let jwt = jwt.as_ref().map_or_else(String::new, |jwt| format!(", {jwt:?}"));
         let limits = limits.iter().map(|limit| format!(", asked {limit:?}")).collect::<String>();
-        let timeouts =
-            format!("read {}s, send {}s{mirror}{jwt}{limits}", read_timeout.as_secs(), send_timeout.as_secs());
+        let timeouts = format!(
+            "read {}s, send {}s{mirror}{jwt}{limits}",
+            read_timeout.as_secs(),
+            send_timeout.as_secs()
+        );
         if *next_upstream == NextUpstream::default() {
             return format!("{name}: {timeouts}\n");
         }

@@ -107,24 +107,24 @@ pub(super) fn connection_manager(
             .chain(limits.into_iter().flatten())
             .chain(
                 [
-                // Always there, so that no connection is without it when a rule begins to need it.
-                (kind != Kind::Probe).then(|| hcm::HttpFilter {
-                    name: JWT_FILTER.to_owned(),
-                    config_type: Some(jwt),
-                    ..hcm::HttpFilter::default()
-                }),
-                (kind != Kind::Probe).then(session_filter),
-                Some(hcm::HttpFilter {
-                    name: "envoy.filters.http.router".to_owned(),
-                    config_type: Some(ConfigType::TypedConfig(pack_any(router::Router {
-                        suppress_envoy_headers: true,
-                        ..router::Router::default()
-                    }))),
-                    ..hcm::HttpFilter::default()
-                }),
-            ]
-            .into_iter()
-            .flatten(),
+                    // Always there, so that no connection is without it when a rule begins to need it.
+                    (kind != Kind::Probe).then(|| hcm::HttpFilter {
+                        name: JWT_FILTER.to_owned(),
+                        config_type: Some(jwt),
+                        ..hcm::HttpFilter::default()
+                    }),
+                    (kind != Kind::Probe).then(session_filter),
+                    Some(hcm::HttpFilter {
+                        name: "envoy.filters.http.router".to_owned(),
+                        config_type: Some(ConfigType::TypedConfig(pack_any(router::Router {
+                            suppress_envoy_headers: true,
+                            ..router::Router::default()
+                        }))),
+                        ..hcm::HttpFilter::default()
+                    }),
+                ]
+                .into_iter()
+                .flatten(),
             )
             .collect(),
         common_http_protocol_options: Some(match kind {

@@ -5,7 +5,8 @@ use ingress_wasm_translate::rate_limits::{Descriptor, RateLimitService};
 
 use super::names::LIMIT_HEADERS;
 use super::pb::{
-    core, duration, hcm, header_to_metadata, http_type, metadata, pack_any, rate_limit, rate_limit_service, route,
+    core, duration, hcm, header_to_metadata, http_type, metadata, pack_any, rate_limit, rate_limit_service,
+    route,
 };
 
 /// Where the number of requests is that a descriptor is for.

@@ -11,7 +11,6 @@ use ingress_wasm_translate::output::{KEPT_BACK, Mirror, NextUpstream, RouteProfi
 use ingress_wasm_translate::rate_limits::PROFILE_PREFIX as LIMIT_PREFIX;
 
 use super::connection_manager::verified_certificate;
-use super::{jwt, rate_limits};
 use super::names::{
     CERTIFICATE_HEADER, CLIENT_CERTIFICATE_FILTER, CLUSTER_HEADER, CONNECTION_HEADER, ENDPOINT_HEADER,
     HASH_HEADER, JWT_FILTER, MIRROR_BODY_HEADER, MIRROR_FOR_HEADER, MIRROR_PROPERTY, MIRROR_TARGET_HEADER,
@@ -22,6 +21,7 @@ use super::pb::{
     seconds,
 };
 use super::sessions::kept_endpoint;
+use super::{jwt, rate_limits};
 
 /// The routes that there are.
 #[derive(Debug, Clone, Copy)]

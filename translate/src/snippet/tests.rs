@@ -86,7 +86,8 @@ fn decide_with(script: &ingress_wasm::config::Script, of_host: bool) -> Result<(
         false => (serde_json::json!({"name": "*", "rules": [rule]}), serde_json::json!({"script": script})),
     };
     let config = serde_json::json!({"version": 1, "policies": [set], "hosts": [host]}).to_string();
-    let config = ingress_wasm::config::from_slice(config.as_bytes()).map_err(|error| format!("{config}: {error}"))?;
+    let config =
+        ingress_wasm::config::from_slice(config.as_bytes()).map_err(|error| format!("{config}: {error}"))?;
     let table = ingress_wasm::router::compile(config).map_err(|error| error.to_string())?;
     let targets: [&[u8]; 3] = [b"/ab%0d%0aX:%20y?x=%0a&b=c", b"/b", b"/a\xff"];
     for (target, value) in targets.into_iter().zip([&b"b"[..], b"", b"\xff\t("]) {
@@ -103,7 +104,9 @@ fn decide_with(script: &ingress_wasm::config::Script, of_host: bool) -> Result<(
         let breaks = |value: &[u8]| value.iter().any(|byte| b"\r\n\0".contains(byte));
         let edit_breaks = |edit: &Edit<'_>| match edit {
             Edit::Set(_, value) | Edit::Add(_, value) => breaks(value),
-            Edit::For(_, edit) => matches!(&**edit, Edit::Set(_, value) | Edit::Add(_, value) if breaks(value)),
+            Edit::For(_, edit) => {
+                matches!(&**edit, Edit::Set(_, value) | Edit::Add(_, value) if breaks(value))
+            }
             Edit::Remove(_) | Edit::RemoveAll(_) => false,
         };
         let broken = match ingress_wasm::policy::decide(&table, &request, &mut state) {

@@ -172,7 +172,11 @@ fn beside_guesses(address: SocketAddr, time: Duration) -> bool {
         failed += usize::from(times.is_empty());
         let sent = sent.into_inner();
         rows.push(vec![
-            if guesses > 0 { format!("{what}, {:.0} a second", f64::from(sent) / time.as_secs_f64()) } else { what.to_owned() },
+            if guesses > 0 {
+                format!("{what}, {:.0} a second", f64::from(sent) / time.as_secs_f64())
+            } else {
+                what.to_owned()
+            },
             times.len().to_string(),
             shown(percentile(&times, 50)),
             shown(percentile(&times, 99)),
@@ -237,7 +241,10 @@ impl Tokens {
             .collect();
         let claims = URL_SAFE_NO_PAD.encode(json!({"sub": "ann", "exp": 4_102_444_800_u64}).to_string());
         let text = |algorithm: &str| {
-            format!("{}.{claims}", URL_SAFE_NO_PAD.encode(json!({"alg": algorithm, "typ": "JWT"}).to_string()))
+            format!(
+                "{}.{claims}",
+                URL_SAFE_NO_PAD.encode(json!({"alg": algorithm, "typ": "JWT"}).to_string())
+            )
         };
         let signed = |text: String, args: &[&str]| -> Result<String> {
             let file = folder.join("text");
@@ -260,9 +267,7 @@ impl Tokens {
 }
 
 fn objects(tokens: &Tokens) -> Value {
-    let secret = |name: &str, data: Value| {
-        json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data})
-    };
+    let secret = |name: &str, data: Value| json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": data});
     let annotations = |list: &[(&str, &str)]| -> serde_json::Map<String, Value> {
         list.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())).collect()
     };

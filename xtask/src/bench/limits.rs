@@ -91,7 +91,8 @@ pub fn run(mut args: Args) -> Result<bool> {
     let folder = tempfile::tempdir().context("create a temporary folder")?;
     write(folder.path())?;
     let interrupted = process::interrupts()?;
-    let further = ["--demo-backends".as_ref(), "--concurrency".as_ref(), "2".as_ref(), folder.path().as_os_str()];
+    let further =
+        ["--demo-backends".as_ref(), "--concurrency".as_ref(), "2".as_ref(), folder.path().as_os_str()];
     let running = product::serve(&binary, &envoy, Listen::FREE, &further, &interrupted)?;
     let process = envoy_of(&running).context("find Envoy's process")?;
 
@@ -108,12 +109,21 @@ pub fn run(mut args: Args) -> Result<bool> {
         good &= most <= 0.0 && least >= -0.05;
         let percent = |error: f64| format!("{:+.2} %", error * 100.0);
         rows.push(vec![
-            trial.annotations.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>().join(", "),
+            trial
+                .annotations
+                .iter()
+                .map(|(name, value)| format!("{name}: {value}"))
+                .collect::<Vec<_>>()
+                .join(", "),
             trial.clients.to_string(),
             asked.to_string(),
             admitted.iter().sum::<u64>().to_string(),
             format!("{:.0}", allowed * trial.clients as f64),
-            if trial.clients == 1 { percent(most) } else { format!("{} to {}", percent(least), percent(most)) },
+            if trial.clients == 1 {
+                percent(most)
+            } else {
+                format!("{} to {}", percent(least), percent(most))
+            },
         ]);
     }
     ui::table(&rows);
@@ -135,7 +145,8 @@ impl Trial {
         let asked = AtomicU64::new(0);
         let admitted: Vec<AtomicU64> = (0..self.clients).map(|_| AtomicU64::new(0)).collect();
         let host = format!("{}.example", self.name);
-        let target = if self.name == "connections" { format!("/delay/{}", DELAY.as_millis()) } else { "/".to_owned() };
+        let target =
+            if self.name == "connections" { format!("/delay/{}", DELAY.as_millis()) } else { "/".to_owned() };
         let start = Instant::now();
         thread::scope(|scope| {
             for number in 0..CONNECTIONS {
@@ -161,7 +172,11 @@ impl Trial {
         });
         // What was under way at the end is in it.
         let took = start.elapsed();
-        Outcome { asked: asked.into_inner(), admitted: admitted.into_iter().map(AtomicU64::into_inner).collect(), took }
+        Outcome {
+            asked: asked.into_inner(),
+            admitted: admitted.into_iter().map(AtomicU64::into_inner).collect(),
+            took,
+        }
     }
 }
 
@@ -178,7 +193,10 @@ fn many_clients(address: SocketAddr, envoy: u32, addresses: u64) -> Result<bool>
         from = until;
         let now = held()?;
         marks.push(now);
-        println!("  after {until} client addresses: {} ({failed} requests without an answer)", ui::bytes(now));
+        println!(
+            "  after {until} client addresses: {} ({failed} requests without an answer)",
+            ui::bytes(now)
+        );
     }
     let (Some(first), Some(last)) = (marks.first(), marks.last()) else { return Ok(true) };
     Ok(last.saturating_sub(*first) <= GROWTH)
@@ -196,7 +214,8 @@ fn ask_from(address: SocketAddr, range: std::ops::Range<u64>) -> usize {
                     if number >= range.end {
                         return;
                     }
-                    let [a, b, c, d] = [number >> 24, number >> 16, number >> 8, number].map(|part| part & 255);
+                    let [a, b, c, d] =
+                        [number >> 24, number >> 16, number >> 8, number].map(|part| part & 255);
                     let from = format!("x-forwarded-for: {}.{b}.{c}.{d}\r\n", 1 + a);
                     if connection.get("many.example", "/", &from).is_err() {
                         failed.fetch_add(1, Ordering::Relaxed);
@@ -216,7 +235,9 @@ fn write(folder: &Path) -> Result<()> {
         "data": {"use-forwarded-headers": "true"},
     })];
     let many: &[(&str, &str)] = &[("limit-rps", "5"), ("limit-rpm", "100"), ("limit-connections", "5")];
-    for (name, annotations) in TRIALS.iter().map(|trial| (trial.name, trial.annotations)).chain([("many", many)]) {
+    for (name, annotations) in
+        TRIALS.iter().map(|trial| (trial.name, trial.annotations)).chain([("many", many)])
+    {
         let annotations: serde_json::Map<String, serde_json::Value> = annotations
             .iter()
             .map(|(name, value)| (format!("nginx.ingress.kubernetes.io/{name}"), (*value).into()))
