@@ -93,7 +93,7 @@ fn of_descriptor(descriptor: &Descriptor) -> route::RateLimit {
     };
     route::RateLimit {
         actions: descriptor.entries.iter().map(action).collect(),
-        limit: descriptor.limited.then(|| Override {
+        limit: descriptor.limited.then_some(Override {
             override_specifier: Some(OverrideSpecifier::DynamicMetadata(DynamicMetadata {
                 metadata_key: Some(number),
             })),
