@@ -97,6 +97,7 @@ fn main() -> ExitCode {
             tls::certificates_change_without_losing_a_connection,
         ),
         ("answers_may_have_large_headers", traffic::answers_may_have_large_headers),
+        ("static_bootstrap_has_its_keys_in_files", tls::static_bootstrap_has_its_keys_in_files),
         ("hosts_have_ciphers_of_their_own", tls::hosts_have_ciphers_of_their_own),
         ("versions_and_protocols_are_those_of_nginx", tls::versions_and_protocols_are_those_of_nginx),
         ("changed_authorities_of_clients_are_live", certificates::changed_authorities_of_clients_are_live),

@@ -359,6 +359,7 @@ async fn a_static_bootstrap_serves_by_itself() {
         admin: None,
         listeners: Listeners { http: bind(http), https: bind(https), ..Listeners::default() },
         certificate: Some(Certificate::self_signed().expect("made")),
+        key_directory: None,
         module: run.write("ingress_wasm.wasm", filter::MODULE).expect("written"),
     };
     let bootstrap = static_bootstrap(&settings, &site.translation()).expect("has a JSON form");

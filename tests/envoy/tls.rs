@@ -1,11 +1,16 @@
 //! Which certificate serves which server name, and what a change of one does to the connections of others.
 
 use ingress_wasm_tests::case::{Tls, TlsVersion};
-use ingress_wasm_tests::client::{Connection, Target, WireRequest};
-use ingress_wasm_tests::site::Backend;
+use ingress_wasm_tests::client::{Connection, Target, WireRequest, once};
+use ingress_wasm_tests::istio::free_addresses;
+use ingress_wasm_tests::product::{Product, binary};
+use ingress_wasm_tests::site::{Backend, Site};
 use ingress_wasm_tests::tls::{TlsFacts, TlsTerms};
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 use crate::support::{SOON, Served, answered, eventually, expect_status, serve, serve_files, serve_with};
 
@@ -152,7 +157,7 @@ struct Updates {
 fn updates(served: &Served) -> Result<Updates, String> {
     let admin = served.product.admin.ok_or("no admin interface")?;
     let request = WireRequest::new("GET", "localhost", "/stats?filter=listener_manager");
-    let response = ingress_wasm_tests::client::once(&Target::plain(admin), &request);
+    let response = once(&Target::plain(admin), &request);
     let text = response.map_err(|error| error.to_string())?.text();
     let value = |name: &str| -> Result<u64, String> {
         let line = text.lines().find_map(|line| line.strip_prefix(&format!("listener_manager.{name}: ")));
@@ -261,6 +266,62 @@ pub fn hosts_have_ciphers_of_their_own() -> Result<(), String> {
         assert_eq!(facts(&served, server_name, Tls::default())?.version, "TLSv1.3", "{server_name}");
     }
     Ok(())
+}
+
+pub fn static_bootstrap_has_its_keys_in_files() -> Result<(), String> {
+    let text = |error: std::io::Error| error.to_string();
+    let site = Site::new(&web(), &BTreeMap::new()).map_err(text)?;
+    let manifests = [ingress("a", "a.example", "a"), secret("a", "one", &["a.example"])].concat();
+    site.write("site.yaml", &manifests).map_err(text)?;
+    let (module, keys) = (site.temporary().join("filter.wasm"), site.temporary().join("keys"));
+    let addresses = free_addresses();
+    let run = |arguments: &[&std::ffi::OsStr]| {
+        let output = Command::new(binary()?).args(arguments).output().map_err(text)?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() { Ok((output.stdout, said)) } else { Err(said) }
+    };
+    let (http, https) = (addresses.http.to_string(), addresses.https.to_string());
+    let (admin, manifests) = (addresses.admin.to_string(), site.manifests());
+    let translate = |keys: &[&std::ffi::OsStr]| {
+        let mut arguments =
+            ["translate", "--output", "envoy", "--ingress-class", "nginx"].map(AsRef::as_ref).to_vec();
+        arguments.extend(["--http", &http, "--https", &https, "--admin", &admin].map(std::ffi::OsStr::new));
+        arguments.extend(["--filter-path".as_ref(), module.as_os_str()]);
+        arguments.extend(keys.iter().copied().chain([manifests.as_os_str()]));
+        run(&arguments)
+    };
+    run(&["filter".as_ref(), "--output".as_ref(), module.as_os_str()])?;
+    let (plain, said) = translate(&[])?;
+    let plain = String::from_utf8_lossy(&plain);
+    assert!(said.contains("no-tls-listener") && said.contains("--key-directory"), "{said}");
+    assert!(!plain.contains("PRIVATE KEY") && !plain.contains(&https), "{plain}");
+
+    let with_keys = ["--key-directory".as_ref(), keys.as_os_str()];
+    let (bootstrap, said) = translate(&with_keys)?;
+    assert!(!said.contains("no-tls-listener"), "{said}");
+    assert!(translate(&with_keys)?.0 == bootstrap, "the same input has another output");
+    assert!(!String::from_utf8_lossy(&bootstrap).contains("PRIVATE KEY"));
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&keys).map_err(text)? {
+        let entry = entry.map_err(text)?;
+        let mode = entry.metadata().map_err(text)?.permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{entry:?}");
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    let expected = ["default-certificate.crt", "default-certificate.key", "default_a.crt", "default_a.key"];
+    assert_eq!(names, expected);
+
+    let file = site.temporary().join("bootstrap.json");
+    std::fs::write(&file, bootstrap).map_err(text)?;
+    let product = Product::envoy(&file, addresses.http, addresses.https, addresses.admin)?;
+    let served = Served { product, site };
+    assert_eq!(certificate(&served, "a.example")?, "one");
+    assert_eq!(certificate(&served, "nobody.example")?, FAKE);
+    let response =
+        once(&target(&served, "a.example", Tls::default()), &WireRequest::new("GET", "a.example", "/"));
+    expect_status(&response.map_err(text)?, 200, "over TLS")?;
+    expect_status(&served.get("a.example", "/")?, 200, "in plain text")
 }
 
 /// A ClientHello of TLS 1.1 and its one cipher, AES128-SHA.

@@ -13,6 +13,7 @@ use super::clusters::{Discovery, cluster, xds_cluster};
 use super::connection_manager::Source;
 use super::json::{ToJsonError, to_json};
 use super::jwt;
+use super::key_files::{KeyFiles, to_files};
 use super::listeners::{CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::XDS_CLUSTER;
 use super::pb::{
@@ -118,8 +119,10 @@ pub struct StaticBootstrap {
     pub admin: Option<Admin>,
     /// The listeners.
     pub listeners: Listeners,
-    /// The default certificate where the translation names none. Keys will stand in the bootstrap.
+    /// The default certificate where the translation names none.
     pub certificate: Option<Certificate>,
+    /// Where Envoy will find what [`key_files`] gives; none: certificates and keys stand in the bootstrap.
+    pub key_directory: Option<PathBuf>,
     /// The file from which Envoy reads the filter.
     pub module: PathBuf,
 }
@@ -133,7 +136,7 @@ pub fn static_bootstrap(
     settings: &StaticBootstrap,
     translation: &Translation,
 ) -> Result<serde_json::Value, ToJsonError> {
-    let StaticBootstrap { admin, listeners: wanted, certificate, module } = settings;
+    let StaticBootstrap { admin, listeners: wanted, certificate: _, key_directory: _, module } = settings;
     let configuration = serde_json::to_string(&translation.config)?;
     let source = Source::Inline {
         routes: Box::new(route_configuration(Profiles::of(translation), &translation.passed_headers)),
@@ -141,20 +144,12 @@ pub fn static_bootstrap(
         jwt: pack_any(jwt::filter(&translation.route_profiles, |_, keys| jwt::inline_keys(keys))),
     };
     let mut listeners = plain_listeners(wanted, &source, &translation.connections.clients);
-    let mut secrets: Vec<Secret> = Vec::new();
+    let (secrets, _) = secrets(settings, translation);
     if let Some(bind) = wanted.https {
         let plan = TlsPlan::new(translation);
         let clients = &translation.connections.clients;
         let managers = https_managers(bind, &source, wanted.access_log.as_deref(), clients);
         listeners.push(https_listener(bind, &managers, &plan, CertificateSource::Bootstrap, clients));
-        let certificates = all_certificates(translation, certificate.as_ref());
-        secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
-        secrets.extend(all_authorities(translation));
-    }
-    for (name, secret) in backend_secrets(translation) {
-        if !secrets.iter().any(|held| held.name == name) {
-            secrets.push(secret);
-        }
     }
     readable(&bootstrap::Bootstrap {
         static_resources: Some(bootstrap::bootstrap::StaticResources {
@@ -178,6 +173,32 @@ pub fn static_bootstrap(
         }),
         ..common("ingress-wasm", admin.as_ref())
     })
+}
+
+/// The files that the bootstrap names, for its `key_directory`: certificates and keys. None where there is no such
+/// directory.
+pub fn key_files(settings: &StaticBootstrap, translation: &Translation) -> KeyFiles {
+    secrets(settings, translation).1
+}
+
+/// The secrets of a static bootstrap, and the files that they name.
+fn secrets(settings: &StaticBootstrap, translation: &Translation) -> (Vec<Secret>, KeyFiles) {
+    let mut secrets: Vec<Secret> = Vec::new();
+    if settings.listeners.https.is_some() {
+        let certificates = all_certificates(translation, settings.certificate.as_ref());
+        secrets.extend(certificates.iter().map(|(name, held)| secret(name, &held.chain, &held.key)));
+        secrets.extend(all_authorities(translation));
+    }
+    for (name, secret) in backend_secrets(translation) {
+        if !secrets.iter().any(|held| held.name == name) {
+            secrets.push(secret);
+        }
+    }
+    let mut files = KeyFiles::new();
+    if let Some(directory) = &settings.key_directory {
+        secrets.iter_mut().for_each(|secret| to_files(secret, directory, &mut files));
+    }
+    (secrets, files)
 }
 
 /// What both kinds share.

@@ -12,6 +12,7 @@ mod connection_manager;
 mod gateway;
 mod json;
 mod jwt;
+mod key_files;
 mod listeners;
 mod local_reply;
 mod names;
@@ -28,12 +29,15 @@ mod upgrades;
 mod upstream_filters;
 mod wasm;
 
-pub use bootstrap::{Admin, DynamicBootstrap, StaticBootstrap, dynamic_bootstrap, static_bootstrap};
+pub use bootstrap::{
+    Admin, DynamicBootstrap, StaticBootstrap, dynamic_bootstrap, key_files, static_bootstrap,
+};
 pub use gateway::{
     asking_chain_patch, client_certificate_filter, compressor_filters, connection_manager_patch,
     mirror_cluster_patch, route_configuration_patch, router_patch, session_filter_patch, virtual_host,
 };
 pub use json::{ToJsonError, to_json};
+pub use key_files::KeyFiles;
 pub use listeners::{Bind, Listeners};
 pub use names::*;
 pub use resources::{BuildError, ResourceBuilder};

@@ -85,6 +85,7 @@ fn bootstrap() -> Value {
         admin: None,
         listeners: listeners(),
         certificate: Some(Certificate { chain: "chain".to_owned(), key: "key".to_owned() }),
+        key_directory: None,
         module: "/run/filter.wasm".into(),
     };
     let named = Endpoints::Name(Endpoint { address: "backend.example".to_owned(), port: 80 });
