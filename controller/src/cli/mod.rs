@@ -53,7 +53,7 @@ enum Command {
     /// Write what an Envoy beside the controller is started with
     Bootstrap(controller::BootstrapArgs),
     /// Write what the filter or Envoy loads
-    Translate(translate::TranslateArgs),
+    Translate(Box<translate::TranslateArgs>),
     /// Say which rule takes a request, why, and what the backend gets
     Explain(explain::ExplainArgs),
     /// Report what works, what differs and what is not supported
