@@ -97,6 +97,7 @@ const ON_THE_DOUBLE: &[(&str, Test)] = &[
     ("certificate_of_files_is_followed", |_| admission::certificate_of_files_is_followed()),
     ("certificate_is_renewed_before_its_end", |_| admission::certificate_is_renewed_before_its_end()),
     ("istio_objects_are_live", |_| istio::objects_are_live()),
+    ("istio_secrets_are_copied", |_| istio::secrets_are_copied()),
     ("istio_drift_is_repaired", |_| istio::drift_is_repaired()),
     ("istio_foreign_objects_are_left_alone", |_| istio::foreign_objects_are_left_alone()),
     ("istio_another_controller_of_the_same_name_is_refused", |_| {

@@ -24,7 +24,9 @@ pub const ENTRIES: &str = "serviceentries.networking.istio.io";
 pub const GATEWAYS: &str = "gateways.networking.istio.io";
 pub const SERVICES: &str = "virtualservices.networking.istio.io";
 
-/// All kinds of objects that are written.
+pub const SECRETS: &str = "secrets";
+
+/// All kinds of objects that are written, besides copies of Secrets.
 pub const ALL: [&str; 6] = [ENTRIES, RULES, GATEWAYS, SERVICES, FILTERS, PLUGINS];
 
 /// A replica.

@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::process::Command;
 
+use base64::Engine;
 use ingress_wasm_tests::apiserver::{Answer, Rule};
 use ingress_wasm_tests::client::{Connection, Target, WireRequest, once};
 use ingress_wasm_tests::istio::{free_addresses, istiod};
 use ingress_wasm_tests::product::{Product, binary};
 use serde_json::{Value, json};
 
-use crate::gateway::{ALL, ENTRIES, FILTERS, GATEWAYS, Gateway, NAMESPACE, PLUGINS, RULES};
-use crate::objects::{annotated, ingress, options, service};
+use crate::gateway::{ALL, ENTRIES, FILTERS, GATEWAYS, Gateway, NAMESPACE, PLUGINS, RULES, SECRETS};
+use crate::objects::{annotated, certificate, ingress, options, secret, service};
 use crate::world::answer;
 
 const INGRESSES: &str = "ingresses.networking.k8s.io";
@@ -209,6 +210,45 @@ pub fn errors_of_the_api_server_are_survived() -> Result<(), String> {
         let metrics = gateway.replicas[0].ask("/metrics").map(|(_, text)| text).unwrap_or_default();
         metrics.contains("ingress_wasm_controller_last_accepted 1")
     })
+}
+
+pub fn secrets_are_copied() -> Result<(), String> {
+    let with_tls = |mut ingress: Value| {
+        ingress["spec"]["tls"] = json!([{"hosts": ["shop.example"], "secretName": "cert"}]);
+        ingress
+    };
+    let first = certificate("cert", "shop.example", "first")?;
+    let mut gateway = Gateway::new(&[with_tls(ingress("shop", "web")), first.clone()])?;
+    let copied = |gateway: &Gateway, name: &str| gateway.get(SECRETS, name).map(|copy| copy["data"].clone());
+    gateway.wait("it is copied", |gateway| {
+        copied(gateway, "default.cert").is_some_and(|data| data == first["data"])
+    })?;
+    let servers = gateway.get(GATEWAYS, "ingress-wasm").unwrap_or_default()["spec"]["servers"].to_string();
+    assert!(servers.contains(r#""credentialName":"default.cert""#), "{servers}");
+    let second = certificate("cert", "shop.example", "second")?;
+    gateway.api.put(second.clone())?;
+    gateway.wait("the renewed one is copied", |gateway| {
+        copied(gateway, "default.cert").is_some_and(|data| data == second["data"])
+    })?;
+    // With authorities of clients there is another, which has both.
+    let pem = |object: &Value| {
+        let data = object["data"]["tls.crt"].as_str().unwrap_or_default();
+        String::from_utf8(base64::engine::general_purpose::STANDARD.decode(data).unwrap_or_default())
+    };
+    let authorities = pem(&certificate("x", "ca.example", "ca")?).map_err(|error| error.to_string())?;
+    gateway.api.put(secret("ca", "Opaque", &[("ca.crt", &authorities)]))?;
+    let asking = annotated(ingress("shop", "web"), &[("auth-tls-secret", "default/ca")]);
+    gateway.api.put(with_tls(asking))?;
+    gateway.wait("both are copied", |gateway| {
+        let copy = copied(gateway, "default.cert.with.default.ca");
+        copy.is_some_and(|data| data["tls.key"] == second["data"]["tls.key"] && data["ca.crt"].is_string())
+    })?;
+    let key = second["data"]["tls.key"].as_str().unwrap_or_default();
+    assert!(!gateway.replicas[0].log().contains(key), "no key is logged");
+    gateway.api.put(ingress("shop", "web"))?;
+    gateway.wait("copies go", |gateway| gateway.list(SECRETS).is_empty())?;
+    assert!(gateway.api.get(SECRETS, "default", "cert").is_some(), "what was copied stays");
+    Ok(())
 }
 
 /// Clusters that the plugin names and no object makes.

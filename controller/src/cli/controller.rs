@@ -25,6 +25,7 @@ use crate::cluster::{
     StatusSettings, WebhookSettings,
 };
 use crate::envoy::Bind;
+use crate::istio;
 use crate::supervisor::{self, Level};
 
 /// The controller of this project, which is always ours.
@@ -122,6 +123,10 @@ pub struct ControllerArgs {
     /// How long the mesh may take until gateways know of a change, as 5s: what is not used any more goes after that
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, help_heading = "Istio")]
     istio_settle_time: Duration,
+    /// Copy Secrets with certificates and authorities to the namespace of the gateway, which reads no others
+    #[arg(long, value_name = "BOOLEAN", num_args = 0..=1, require_equals = true, default_value_t = true,
+          default_missing_value = "true", action = ArgAction::Set, help_heading = "Istio")]
+    istio_copy_secrets: bool,
 }
 
 /// Who serves.
@@ -330,7 +335,7 @@ impl ControllerArgs {
         let address = self.bind_address.unwrap_or(all);
         let server = if mesh {
             Server::Mesh(Box::new(MeshSettings {
-                istio: self.istio.settings(),
+                istio: istio::Settings { copy_secrets: self.istio_copy_secrets, ..self.istio.settings() },
                 settle: self.istio_settle_time,
             }))
         } else {

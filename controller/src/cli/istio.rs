@@ -82,6 +82,8 @@ impl IstioArgs {
             priority: self.istio_priority,
             fail_strategy: self.istio_fail_strategy,
             virtual_services: self.istio_virtual_services,
+            // Keys are not for files.
+            copy_secrets: false,
         }
     }
 }

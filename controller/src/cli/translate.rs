@@ -71,7 +71,12 @@ pub fn translate(args: &TranslateArgs, terminal: &Terminal) -> anyhow::Result<Ex
     let objects = match mesh {
         true => {
             let (snapshot, _) = catalog.snapshot();
-            let made = istio::objects(&translation, &snapshot, &args.istio.settings())?;
+            let made = istio::objects(
+                &translation,
+                &snapshot,
+                &args.istio.settings(),
+                &mut istio::Cache::default(),
+            )?;
             translation.diagnostics.extend(made.diagnostics);
             made.objects
         }

@@ -18,6 +18,7 @@ use super::metrics::Metrics;
 use super::served::View;
 use crate::envoy::FILTER;
 use crate::feed::Feed;
+use crate::istio::IstioError;
 use crate::xds::{Outcome, Rejection, ResourceType, XdsEvent};
 
 /// Where translations go.
@@ -133,16 +134,9 @@ impl Sink {
                 if before.is_some_and(|before| translation.serves_like(before)) {
                     return Ok(Published { verdict: None, diagnostics: Vec::new() });
                 }
-                let generation = feed.publish(translation).map_err(|error| {
-                    // The translator writes nothing that the filter refuses; if it does, nobody is served by it.
-                    tracing::error!(%error, "no configuration can be made of the translation: what is served stays");
-                    NotMade::Refused(Box::new(Rejection {
-                        kind: ResourceType::Extension,
-                        names: vec![FILTER.to_owned()],
-                        by_name: false,
-                        message: error.to_string(),
-                    }))
-                })?;
+                let generation = feed
+                    .publish(translation)
+                    .map_err(|error| NotMade::Refused(Box::new(refused_by_filter(&error))))?;
                 let publisher = feed.publisher().clone();
                 let verdict = async move {
                     match publisher.outcome(generation).await {
@@ -155,10 +149,14 @@ impl Sink {
             }
             Sink::Mesh(mesh) => {
                 let snapshot = view.map(|view| Arc::clone(&view.snapshot)).unwrap_or_default();
-                let (diagnostics, number) = mesh.publish(translation, &snapshot).map_err(|error| {
-                    let consequence = format!("{error}; what was written before goes on serving");
-                    NotMade::Said(Box::new(Diagnostic::error("istio-not-written", consequence)))
-                })?;
+                let (diagnostics, number) =
+                    mesh.publish(translation, &snapshot).map_err(|error| match error {
+                        IstioError::Refused(error) => NotMade::Refused(Box::new(refused_by_filter(&error))),
+                        error => {
+                            let consequence = format!("{error}; what was written before goes on serving");
+                            NotMade::Said(Box::new(Diagnostic::error("istio-not-written", consequence)))
+                        }
+                    })?;
                 let verdict = number.map(|number| -> Pin<Box<dyn Future<Output = Verdict> + Send>> {
                     let written = mesh.written(number);
                     Box::pin(async move {
@@ -169,6 +167,17 @@ impl Sink {
                 Ok(Published { verdict, diagnostics })
             }
         }
+    }
+}
+
+/// The translator writes nothing that the filter refuses; if it does, nobody is served by it.
+fn refused_by_filter(error: &dyn std::error::Error) -> Rejection {
+    tracing::error!(%error, "no configuration can be made of the translation: what is served stays");
+    Rejection {
+        kind: ResourceType::Extension,
+        names: vec![FILTER.to_owned()],
+        by_name: false,
+        message: error.to_string(),
     }
 }
 

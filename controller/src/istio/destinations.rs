@@ -3,11 +3,11 @@
 //! All hold for the gateway's namespace only (`exportTo`): nobody else in the mesh is concerned.
 
 use ingress_wasm_translate::backend_protocol::BackendTls;
-use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::output::LoadBalancing;
 use serde_json::{Value, json};
 
 use super::clusters::{Clusters, External, Host, Policy, Tls};
+use super::credentials::Credentials;
 use super::{Settings, short_hash};
 use crate::envoy::HASH_HEADER;
 
@@ -48,7 +48,7 @@ pub(super) fn service_entries(clusters: &Clusters, settings: &Settings) -> Vec<V
 pub(super) fn destination_rules(
     clusters: &Clusters,
     settings: &Settings,
-    diagnostics: &mut Vec<Diagnostic>,
+    credentials: &mut Credentials<'_>,
 ) -> Vec<Value> {
     let asked = |host: &&Host| {
         !host.subsets.is_empty() || host.ports.values().any(|policy| *policy != Policy::default())
@@ -62,7 +62,7 @@ pub(super) fn destination_rules(
                 .iter()
                 .filter(|(_, policy)| **policy != Policy::default())
                 .map(|(port, policy)| {
-                    let mut level = traffic_policy(policy, settings, diagnostics);
+                    let mut level = traffic_policy(policy, credentials);
                     level["port"] = json!({"number": port});
                     level
                 })
@@ -74,7 +74,7 @@ pub(super) fn destination_rules(
                 .subsets
                 .iter()
                 .map(|(subset, policy)| {
-                    json!({"name": subset, "trafficPolicy": subset_policy(host, policy, settings, diagnostics)})
+                    json!({"name": subset, "trafficPolicy": subset_policy(host, policy, credentials)})
                 })
                 .collect();
             if !subsets.is_empty() {
@@ -87,19 +87,14 @@ pub(super) fn destination_rules(
 
 /// That of a subset. istiod merges it into that of the host, of which the levels of ports go before what a subset
 /// says for all of them: so it says it for each port too.
-fn subset_policy(
-    host: &Host,
-    policy: &Policy,
-    settings: &Settings,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Value {
-    let mut all = traffic_policy(policy, settings, diagnostics);
+fn subset_policy(host: &Host, policy: &Policy, credentials: &mut Credentials<'_>) -> Value {
+    let mut all = traffic_policy(policy, credentials);
     let said: Vec<Value> = host
         .ports
         .iter()
         .filter(|(_, base)| **base != Policy::default())
         .map(|(port, _)| {
-            let mut level = traffic_policy(policy, settings, diagnostics);
+            let mut level = traffic_policy(policy, credentials);
             level["port"] = json!({"number": port});
             level
         })
@@ -110,7 +105,7 @@ fn subset_policy(
     all
 }
 
-fn traffic_policy(policy: &Policy, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) -> Value {
+fn traffic_policy(policy: &Policy, credentials: &mut Credentials<'_>) -> Value {
     let Policy { connect_timeout, load_balancing, http2, tls, mirror: _ } = policy;
     let balancer = match load_balancing {
         LoadBalancing::RoundRobin => json!({"simple": "ROUND_ROBIN"}),
@@ -127,12 +122,12 @@ fn traffic_policy(policy: &Policy, settings: &Settings, diagnostics: &mut Vec<Di
         Some(Tls::Named(name)) => {
             found["tls"] = json!({"mode": "SIMPLE", "sni": name, "insecureSkipVerify": true});
         }
-        Some(Tls::Backend(tls)) => found["tls"] = backend_tls(tls, settings, diagnostics),
+        Some(Tls::Backend(tls)) => found["tls"] = backend_tls(tls, credentials),
     }
     found
 }
 
-fn backend_tls(tls: &BackendTls, settings: &Settings, diagnostics: &mut Vec<Diagnostic>) -> Value {
+fn backend_tls(tls: &BackendTls, credentials: &mut Credentials<'_>) -> Value {
     let BackendTls { server_name, verify, certificate, oldest: _, newest: _, ciphers: _ } = tls;
     let secret = certificate
         .as_ref()
@@ -141,7 +136,7 @@ fn backend_tls(tls: &BackendTls, settings: &Settings, diagnostics: &mut Vec<Diag
     let mode = if certificate.is_some() { "MUTUAL" } else { "SIMPLE" };
     let mut found = json!({"mode": mode});
     if let Some(secret) = secret {
-        found["credentialName"] = settings.credential(secret, diagnostics).into();
+        found["credentialName"] = credentials.of(secret).into();
     }
     if let Some(name) = server_name {
         found["sni"] = name.as_str().into();

@@ -9,6 +9,7 @@ use ingress_wasm_translate::tls::{TlsSettings, TlsVersion};
 use serde_json::{Value, json};
 
 use super::clusters::{Clusters, Destination};
+use super::credentials::Credentials;
 use super::{Settings, short_hash};
 
 const API: &str = "networking.istio.io/v1";
@@ -44,18 +45,14 @@ pub(super) struct Asks {
 }
 
 /// The servers that speak TLS.
-pub(super) fn servers(
-    translation: &Translation,
-    settings: &Settings,
-    diagnostics: &mut Vec<Diagnostic>,
-) -> Vec<Server> {
+pub(super) fn servers(translation: &Translation, credentials: &mut Credentials<'_>) -> Vec<Server> {
     let mut servers = Vec::new();
-    for ((secret, ciphers, asks), hosts) in by_certificate(translation, diagnostics) {
+    for ((secret, ciphers, asks), hosts) in by_certificate(translation, credentials) {
         let own = if ciphers == translation.tls.ciphers { String::new() } else { ciphers.join(":") };
         let (credential, named) = match &asks {
-            None => (settings.credential(&secret, diagnostics), format!("{secret}{own}")),
+            None => (credentials.of(&secret), format!("{secret}{own}")),
             Some(asks) => {
-                let credential = settings.asking_credential(&secret, &asks.secret, diagnostics);
+                let credential = credentials.asking(&secret, &asks.secret);
                 (credential, format!("{secret}{own} {} {}", asks.secret, asks.depth))
             }
         };
@@ -74,11 +71,11 @@ pub(super) fn servers(
         Some(default) => servers.push(Server {
             name: "https-default".to_owned(),
             hosts: vec!["*".to_owned()],
-            credential: settings.credential(&default.secret, diagnostics),
+            credential: credentials.of(&default.secret),
             ciphers: translation.tls.ciphers.clone(),
             asks: None,
         }),
-        None => diagnostics.push(
+        None => credentials.diagnostics.push(
             Diagnostic::note(
                 "istio-no-default-certificate",
                 "over TLS only hosts with a certificate of their own are served: there is no default certificate",
@@ -128,7 +125,7 @@ pub(super) fn gateways(tls: &[Server], translation: &Translation, settings: &Set
 type ByCertificate = BTreeMap<(ObjectName, Vec<&'static str>, Option<Asks>), BTreeSet<String>>;
 
 /// The hosts of each Secret.
-fn by_certificate(translation: &Translation, diagnostics: &mut Vec<Diagnostic>) -> ByCertificate {
+fn by_certificate(translation: &Translation, credentials: &mut Credentials<'_>) -> ByCertificate {
     let ciphers_of = |host: &str| {
         let own = translation.host_ciphers.get(host).map(|own| &own.ciphers);
         own.unwrap_or(&translation.tls.ciphers).clone()
@@ -156,7 +153,7 @@ fn by_certificate(translation: &Translation, diagnostics: &mut Vec<Diagnostic>) 
             Some(default) if is_gateway_host(host) => {
                 secrets.insert(host.clone(), (default.secret.clone(), ciphers_of(host)));
             }
-            _ => diagnostics.push(
+            _ => credentials.diagnostics.push(
                 Diagnostic::error(
                     "istio-client-certificates",
                     format!(

@@ -4,6 +4,7 @@
 //! Deliberately knows nothing of how the objects reach an API server, of Ingresses, and of how a request is matched.
 
 mod clusters;
+mod credentials;
 mod destinations;
 mod envoy_filter;
 mod gateway;
@@ -14,12 +15,15 @@ mod tests;
 
 use std::collections::BTreeMap;
 
+use ingress_wasm::config::{ConfigError, PluginConfig};
+use ingress_wasm::router::compile;
 use ingress_wasm_translate::diagnostic::Diagnostic;
-use ingress_wasm_translate::objects::{Kind, ObjectName, ObjectRef, Snapshot};
+use ingress_wasm_translate::objects::Snapshot;
 use ingress_wasm_translate::output::Translation;
 use serde_json::{Value, json};
 
 use crate::envoy::ToJsonError;
+use credentials::Credentials;
 
 pub use plugin::{Api, FailStrategy, Module, Phase, PullPolicy};
 
@@ -62,6 +66,8 @@ pub struct Settings {
     /// Write VirtualServices that name all destinations, for an istiod that tells a gateway of no others
     /// (`PILOT_FILTER_GATEWAY_CLUSTER_CONFIG`).
     pub virtual_services: bool,
+    /// Copies of Secrets are among the objects, which then hold keys; otherwise a person has to make them.
+    pub copy_secrets: bool,
 }
 
 /// The objects, and what there is to say of them.
@@ -83,6 +89,8 @@ pub enum IstioError {
     Json(#[from] serde_json::Error),
     #[error("no YAML form: {0}")]
     Yaml(String),
+    #[error("it is no configuration that the filter takes: {0}")]
+    Refused(#[from] ConfigError),
     #[error(
         "the plugin configuration comes to {size} bytes, compressed: an API server takes no object of more than \
          {limit}. Divide the Ingresses among several gateways, by --ingress-class, each with a --istio-name of its own"
@@ -93,6 +101,10 @@ pub enum IstioError {
 /// Largest object that is written, in bytes of JSON. etcd takes requests of 1.5 MiB unless told otherwise.
 const OBJECT_LIMIT: usize = 1_200_000;
 
+/// The object that loads the filter, as it was made last: most changes of objects do not concern it.
+#[derive(Debug, Default)]
+pub struct Cache(Option<(PluginConfig, Value)>);
+
 /// Makes the objects. The translation is one for a mesh (`Options::mesh`).
 ///
 /// # Errors
@@ -102,17 +114,29 @@ pub fn objects(
     translation: &Translation,
     snapshot: &Snapshot,
     settings: &Settings,
+    cache: &mut Cache,
 ) -> Result<Objects, IstioError> {
-    let mut diagnostics = Vec::new();
+    let mut credentials = Credentials::new(settings, snapshot);
     let clusters = clusters::Clusters::new(translation, snapshot);
     let config = rename::rename(&translation.config, &clusters);
     let mut objects = destinations::service_entries(&clusters, settings);
-    objects.extend(destinations::destination_rules(&clusters, settings, &mut diagnostics));
-    let servers = gateway::servers(translation, settings, &mut diagnostics);
+    objects.extend(destinations::destination_rules(&clusters, settings, &mut credentials));
+    let servers = gateway::servers(translation, &mut credentials);
     objects.extend(gateway::gateways(&servers, translation, settings));
     objects.extend(gateway::virtual_services(translation, &clusters, settings));
     objects.push(envoy_filter::envoy_filter(translation, &clusters, &servers, settings)?);
-    objects.push(plugin::plugin(&config, settings)?);
+    objects.push(match &cache.0 {
+        Some((held, plugin)) if *held == config => plugin.clone(),
+        _ => {
+            // As the filter does it: one that it would refuse is never written.
+            compile(config.clone())?;
+            let plugin = plugin::plugin(&config, settings)?;
+            cache.0 = Some((config, plugin.clone()));
+            plugin
+        }
+    });
+    objects.splice(0..0, credentials.objects());
+    let mut diagnostics = credentials.diagnostics;
     for object in &objects {
         let size = object.to_string().len();
         if size > OBJECT_LIMIT {
@@ -154,58 +178,7 @@ impl Settings {
             "spec": spec,
         })
     }
-
-    /// The `credentialName` of a Secret. One of another namespace has to be copied to that of the gateway, which
-    /// reads no others.
-    fn credential(&self, secret: &ObjectName, diagnostics: &mut Vec<Diagnostic>) -> String {
-        if secret.namespace == self.namespace {
-            return secret.name.clone();
-        }
-        // No namespace has a dot, so no two Secrets come to the same name.
-        let name = format!("{}.{}", secret.namespace, secret.name);
-        let diagnostic = Diagnostic::warning(
-            "istio-credential-namespace",
-            "a gateway reads Secrets of its own namespace only: until there is a copy, TLS that needs this one fails",
-        )
-        .object(ObjectRef { kind: Kind::Secret, name: secret.clone() }, None)
-        .remedy(format!("copy it to {}/{name}, and each new version of it", self.namespace));
-        diagnostics.push(diagnostic);
-        name
-    }
 }
-
-impl Settings {
-    /// The `credentialName` of a Secret with which clients are asked for certificates of these authorities: a copy with
-    /// both in it, since a gateway takes the authorities from the same Secret.
-    fn asking_credential(
-        &self,
-        secret: &ObjectName,
-        authorities: &ObjectName,
-        diagnostics: &mut Vec<Diagnostic>,
-    ) -> String {
-        let name = format!(
-            "{}.{}.with.{}.{}",
-            secret.namespace, secret.name, authorities.namespace, authorities.name
-        );
-        let name = if name.len() > LONGEST_NAME { format!("clients-{}", short_hash(&name)) } else { name };
-        let diagnostic = Diagnostic::warning(
-            "istio-credential-clients",
-            "a gateway takes the authorities of clients from the Secret with its certificate: until there is one with \
-             both, TLS that needs them fails",
-        )
-        .object(ObjectRef { kind: Kind::Secret, name: authorities.clone() }, None)
-        .remedy(format!(
-            "make {}/{name} of tls.crt and tls.key of {secret}, and ca.crt and, if it has one, ca.crl of {authorities}; \
-             and of each new version of them",
-            self.namespace
-        ));
-        diagnostics.push(diagnostic);
-        name
-    }
-}
-
-/// The longest name of an object.
-const LONGEST_NAME: usize = 253;
 
 /// A name for a text: short, and fit for the name of an object. FNV-1a.
 fn short_hash(text: &str) -> String {

@@ -29,6 +29,7 @@ fn settings() -> Settings {
         priority: None,
         fail_strategy: FailStrategy::FailReload,
         virtual_services: false,
+        copy_secrets: false,
     }
 }
 
@@ -36,7 +37,7 @@ fn made(manifests: &str, settings: &Settings) -> Result<Objects, IstioError> {
     let mut snapshot = Snapshot::default();
     merge_into(&mut snapshot, read(&Arc::from("t.yaml"), manifests).objects);
     let options = Options { mesh: true, ..Options::default() };
-    objects(&translate(&snapshot, &options), &snapshot, settings)
+    objects(&translate(&snapshot, &options), &snapshot, settings, &mut Cache::default())
 }
 
 fn of_kind<'a>(objects: &'a Objects, kind: &str) -> Vec<&'a Value> {
@@ -235,7 +236,8 @@ fn the_example_is_current() {
     merge_into(&mut snapshot, read(&Arc::from("shop.yaml"), &manifests).objects);
     // As the command line has it.
     let options = Options { mesh: true, statistics: true, ..Options::default() };
-    let made = objects(&translate(&snapshot, &options), &snapshot, &settings()).expect("objects");
+    let made = objects(&translate(&snapshot, &options), &snapshot, &settings(), &mut Cache::default())
+        .expect("objects");
     let made = to_yaml(&made.objects).expect("YAML");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::write(&path, &made).expect("written");

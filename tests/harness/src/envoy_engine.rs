@@ -46,35 +46,46 @@ impl Engine for EnvoyEngine {
     }
 
     fn abilities(&self) -> BTreeSet<Ability> {
-        [
-            Ability::ClientCert,
-            Ability::CookieJar,
-            Ability::DeadEndpoints,
-            Ability::EndpointIdentity,
-            Ability::NoClusterIp,
-            Ability::ObserveOthers,
-            Ability::Parallel,
-            Ability::RawHeaders,
-            Ability::RepeatedHeaders,
-            Ability::TlsOptions,
-        ]
-        .into()
+        abilities()
     }
 
     fn start(&self, group: &Group) -> Result<Box<dyn Running>, String> {
         let binary = self.binary.as_ref().map_err(Clone::clone)?;
-        let backends: Vec<Backend> = group.backends.values().cloned().collect();
-        let mut site = Site::new(&backends, &group.config).map_err(|error| format!("no site: {error}"))?;
-        for member in &group.cases {
-            let name = format!("{}.yaml", member.case.name);
-            site.write(&name, &member.case.manifests).map_err(|error| format!("{name}: {error}"))?;
-        }
-        if std::env::var_os("INGRESS_WASM_KEEP").is_some() {
-            site.keep();
-        }
+        let site = site(group)?;
         let product = Product::start(binary, &site.manifests(), &site.temporary())?;
         Ok(Box::new(Served { product, site, binary: Some(binary.clone()), said: Vec::new() }))
     }
+}
+
+/// What cases may need of an engine whose clients and backends are those of this module.
+pub(crate) fn abilities() -> BTreeSet<Ability> {
+    [
+        Ability::ClientCert,
+        Ability::CookieJar,
+        Ability::DeadEndpoints,
+        Ability::EndpointIdentity,
+        Ability::NoClusterIp,
+        Ability::ObserveOthers,
+        Ability::Parallel,
+        Ability::RawHeaders,
+        Ability::RepeatedHeaders,
+        Ability::TlsOptions,
+    ]
+    .into()
+}
+
+/// The backends of a group, and its manifests in a folder: kept where `INGRESS_WASM_KEEP` says so.
+pub(crate) fn site(group: &Group) -> Result<Site, String> {
+    let backends: Vec<Backend> = group.backends.values().cloned().collect();
+    let mut site = Site::new(&backends, &group.config).map_err(|error| format!("no site: {error}"))?;
+    for member in &group.cases {
+        let name = format!("{}.yaml", member.case.name);
+        site.write(&name, &member.case.manifests).map_err(|error| format!("{name}: {error}"))?;
+    }
+    if std::env::var_os("INGRESS_WASM_KEEP").is_some() {
+        site.keep();
+    }
+    Ok(site)
 }
 
 /// The product, and what it serves; ends in this order.

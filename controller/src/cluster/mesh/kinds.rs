@@ -12,6 +12,7 @@ use super::super::follow::Watch;
 /// of all others last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
+    Secret,
     ServiceEntry,
     DestinationRule,
     Gateway,
@@ -23,7 +24,8 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Kind; 7] = [
+    pub const ALL: [Kind; 8] = [
+        Kind::Secret,
         Kind::ServiceEntry,
         Kind::DestinationRule,
         Kind::Gateway,
@@ -36,6 +38,7 @@ impl Kind {
     /// Its name in objects.
     pub fn name(self) -> &'static str {
         match self {
+            Kind::Secret => "Secret",
             Kind::ServiceEntry => "ServiceEntry",
             Kind::DestinationRule => "DestinationRule",
             Kind::Gateway => "Gateway",
@@ -48,6 +51,7 @@ impl Kind {
 
     fn plural(self) -> &'static str {
         match self {
+            Kind::Secret => "secrets",
             Kind::ServiceEntry => "serviceentries",
             Kind::DestinationRule => "destinationrules",
             Kind::Gateway => "gateways",
@@ -60,6 +64,7 @@ impl Kind {
 
     fn group(self) -> (&'static str, &'static str) {
         match self {
+            Kind::Secret => ("", "v1"),
             Kind::EnvoyFilter => ("networking.istio.io", "v1alpha3"),
             Kind::WasmPlugin | Kind::TrafficExtension => ("extensions.istio.io", "v1alpha1"),
             _ => ("networking.istio.io", "v1"),
@@ -77,7 +82,7 @@ impl Kind {
         ApiResource {
             group: group.to_owned(),
             version: version.to_owned(),
-            api_version: format!("{group}/{version}"),
+            api_version: if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") },
             kind: self.name().to_owned(),
             plural: self.plural().to_owned(),
         }
@@ -85,7 +90,10 @@ impl Kind {
 
     /// As a watch is named.
     pub fn watch(self, namespace: &str) -> Watch {
-        let resource = format!("{}.{}", self.plural(), self.group().0);
+        let resource = match self.group() {
+            ("", _) => self.plural().to_owned(),
+            (group, _) => format!("{}.{group}", self.plural()),
+        };
         Watch { resource, namespace: Some(namespace.to_owned()), metadata_only: false }
     }
 }

@@ -36,7 +36,7 @@ pub struct Found {
     pub owner: String,
     /// The hash of what was applied last.
     pub applied: String,
-    /// What of it is compared: kind, name, our labels and `spec`.
+    /// What of it is compared: kind, name, our labels, and `spec` or `data`.
     pub content: Value,
 }
 
@@ -71,12 +71,16 @@ fn content(kind: Kind, value: &Value) -> Value {
     let labels: BTreeMap<&str, &Value> =
         ours.iter().filter_map(|name| Some((*name, labels.get(name)?))).collect();
     let resource = kind.resource();
-    json!({
+    let mut content = json!({
         "apiVersion": resource.api_version,
         "kind": resource.kind,
         "metadata": {"name": field("name"), "namespace": field("namespace"), "labels": labels},
-        "spec": value.get("spec").cloned().unwrap_or_default(),
-    })
+    });
+    let fields: &[&str] = if kind == Kind::Secret { &["type", "data"] } else { &["spec"] };
+    for field in fields {
+        content[*field] = value.get(*field).cloned().unwrap_or_default();
+    }
+    content
 }
 
 /// A name for what an object says.

@@ -53,6 +53,7 @@ struct Wanted {
 /// Where translations go.
 pub struct Mesh {
     settings: istio::Settings,
+    cache: istio::Cache,
     wanted: watch::Sender<Option<Arc<Wanted>>>,
     written: watch::Receiver<u64>,
     complaints: watch::Receiver<Arc<Vec<Complaint>>>,
@@ -83,7 +84,14 @@ impl Mesh {
         let (complain, complaints) = watch::channel(Arc::default());
         let writer = Writer::new(settings, site, follow_wanted, written, complain);
         let task = tokio::spawn(writer.run());
-        Mesh { settings: settings.istio.clone(), wanted, written: follow_written, complaints, task }
+        Mesh {
+            settings: settings.istio.clone(),
+            cache: istio::Cache::default(),
+            wanted,
+            written: follow_written,
+            complaints,
+            task,
+        }
     }
 
     /// Has the objects of a translation written. Gives what there is to say of them, and the number by which
@@ -97,7 +105,7 @@ impl Mesh {
         translation: &Translation,
         snapshot: &Snapshot,
     ) -> Result<(Vec<Diagnostic>, Option<u64>), IstioError> {
-        let made = istio::objects(translation, snapshot, &self.settings)?;
+        let made = istio::objects(translation, snapshot, &self.settings, &mut self.cache)?;
         let set = kinds::set(made.objects);
         let number = {
             let held = self.wanted.borrow();

@@ -29,7 +29,7 @@ fn add(key: &Key, object: &mut Value, old: &Value) {
         // Of passed connections nothing is to be kept: none of them is opened.
         Kind::VirtualService => lists(object, old, "/spec/http", |route| route["match"].clone()),
         Kind::EnvoyFilter => profiles(object, old),
-        Kind::Gateway | Kind::WasmPlugin | Kind::TrafficExtension => {}
+        Kind::Secret | Kind::Gateway | Kind::WasmPlugin | Kind::TrafficExtension => {}
     }
 }
 

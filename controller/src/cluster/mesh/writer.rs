@@ -178,6 +178,9 @@ impl Writer {
         };
         let mut kinds: BTreeSet<Kind> = Kind::ALL.into_iter().filter(|kind| !kind.loads_filter()).collect();
         kinds.insert(mine);
+        if !self.settings.istio.copy_secrets {
+            kinds.remove(&Kind::Secret);
+        }
         let resource = other.resource();
         let mut pause = Pause::default();
         loop {
@@ -243,7 +246,10 @@ impl Writer {
             self.trouble = if *forbidden {
                 format!("{watch} may not be listed and watched: grant it in a Role there")
             } else {
-                format!("{watch} are not listed yet: is Istio installed?")
+                format!(
+                    "{watch} are not listed yet{}",
+                    if *kind == Kind::Secret { "" } else { ": is Istio installed?" }
+                )
             };
             return;
         }

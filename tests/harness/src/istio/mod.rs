@@ -18,10 +18,9 @@ use serde_json::{Value, json};
 
 use crate::case::Ability;
 use crate::engine::{Engine, Running};
-use crate::envoy_engine::Served;
+use crate::envoy_engine::{self, Served};
 use crate::group::Group;
 use crate::product::Product;
-use crate::site::{Backend, Site};
 
 /// Runs cases through an Envoy like that of an Istio gateway.
 #[derive(Debug)]
@@ -42,32 +41,12 @@ impl Engine for IstioEngine {
     }
 
     fn abilities(&self) -> BTreeSet<Ability> {
-        [
-            Ability::ClientCert,
-            Ability::CookieJar,
-            Ability::DeadEndpoints,
-            Ability::EndpointIdentity,
-            Ability::NoClusterIp,
-            Ability::ObserveOthers,
-            Ability::Parallel,
-            Ability::RawHeaders,
-            Ability::RepeatedHeaders,
-            Ability::TlsOptions,
-        ]
-        .into()
+        envoy_engine::abilities()
     }
 
     fn start(&self, group: &Group) -> Result<Box<dyn Running>, String> {
         let binary = self.binary.as_ref().map_err(Clone::clone)?;
-        let backends: Vec<Backend> = group.backends.values().cloned().collect();
-        let mut site = Site::new(&backends, &group.config).map_err(|error| format!("no site: {error}"))?;
-        for member in &group.cases {
-            let name = format!("{}.yaml", member.case.name);
-            site.write(&name, &member.case.manifests).map_err(|error| format!("{name}: {error}"))?;
-        }
-        if std::env::var_os("INGRESS_WASM_KEEP").is_some() {
-            site.keep();
-        }
+        let site = envoy_engine::site(group)?;
         let default = default_certificate()?.to_string();
         site.write("default-certificate.yaml", &default).map_err(|error| error.to_string())?;
         let module = site.temporary().join("filter.wasm");

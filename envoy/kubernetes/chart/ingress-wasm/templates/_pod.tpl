@@ -46,6 +46,9 @@ capabilities:
 {{- range $name, $value := .selector }}
 - --istio-selector={{ $name }}={{ $value }}
 {{- end }}
+{{- if not .copySecrets }}
+- --istio-copy-secrets=false
+{{- end }}
 {{- with .module }}
 - --istio-module={{ . }}
 {{- end }}
