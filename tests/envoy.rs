@@ -10,6 +10,8 @@ use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
+#[path = "envoy/api_keys.rs"]
+mod api_keys;
 #[path = "envoy/balancing.rs"]
 mod balancing;
 #[path = "envoy/certificates.rs"]
@@ -38,6 +40,8 @@ mod proxy_protocol;
 mod rate_limits;
 #[path = "envoy/retries.rs"]
 mod retries;
+#[path = "envoy/secrets.rs"]
+mod secrets;
 #[path = "envoy/spellings.rs"]
 mod spellings;
 #[path = "envoy/support.rs"]
@@ -107,6 +111,9 @@ fn main() -> ExitCode {
         ("connections_are_closed_as_asked_for", connections::connections_are_closed_as_asked_for),
         ("tokens_are_asked_for", jwt::tokens_are_asked_for),
         ("keys_of_tokens_are_fetched", jwt::keys_of_tokens_are_fetched),
+        ("keys_of_tokens_are_fetched_by_https", jwt::keys_of_tokens_are_fetched_by_https),
+        ("api_keys_let_in_and_go_no_further", api_keys::api_keys_let_in_and_go_no_further),
+        ("secrets_are_shown_nowhere", secrets::secrets_are_shown_nowhere),
         ("requests_are_limited_by_a_service", rate_limits::requests_are_limited_by_a_service),
         (
             "requests_pass_without_the_service_where_asked_for",

@@ -9,7 +9,7 @@ use ingress_wasm_tests::client::{Target, WireRequest, once};
 use ingress_wasm_tests::site::Backend;
 use ring::hmac;
 use ring::rand::SystemRandom;
-use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair};
+use ring::signature::{self, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use serde_json::{Value, json};
 
 use crate::support::{SOON, Served, eventually, expect_status, ingress, serve};
@@ -19,12 +19,20 @@ struct Issuer {
     hs: hmac::Key,
     es: EcdsaKeyPair,
     ed: Ed25519KeyPair,
+    /// The same for every issuer: making one takes a while.
+    rs: RsaKeyPair,
     /// The secret of HS256 as the key set has it.
     shared: String,
 }
 
 fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The bytes between the lines of a key in PEM.
+fn of_pem(text: &str) -> Vec<u8> {
+    let lines: String = text.lines().filter(|line| !line.starts_with("-----")).collect();
+    base64::engine::general_purpose::STANDARD.decode(lines).expect("a key")
 }
 
 impl Issuer {
@@ -39,17 +47,24 @@ impl Issuer {
             hs: hmac::Key::new(hmac::HMAC_SHA256, &secret),
             es: EcdsaKeyPair::from_pkcs8(algorithm, es.as_ref(), &random).map_err(broken)?,
             ed: Ed25519KeyPair::from_pkcs8(ed.as_ref()).map_err(broken)?,
+            rs: RsaKeyPair::from_der(&of_pem(include_str!(
+                "../../translate/src/certificates/samples/rsa.key.pem"
+            )))
+            .map_err(broken)?,
             shared: base64(secret),
         })
     }
 
     /// The key set of a Secret.
     fn keys(&self) -> Value {
+        let rsa = signature::RsaPublicKeyComponents::<Vec<u8>>::from(self.rs.public_key());
         let point = self.es.public_key().as_ref();
         json!({"keys": [
             {"kty": "oct", "k": self.shared, "alg": "HS256", "kid": "hs"},
             {"kty": "EC", "crv": "P-256", "x": base64(&point[1..33]), "y": base64(&point[33..]), "alg": "ES256", "kid": "es"},
             {"kty": "OKP", "crv": "Ed25519", "x": base64(self.ed.public_key()), "alg": "EdDSA", "kid": "ed"},
+            // For RS and PS: it says no algorithm.
+            {"kty": "RSA", "n": base64(rsa.n), "e": base64(rsa.e), "kid": "rs"},
         ]})
     }
 
@@ -60,9 +75,18 @@ impl Issuer {
             "HS256" => base64(hmac::sign(&self.hs, text.as_bytes())),
             "ES256" => base64(self.es.sign(&SystemRandom::new(), text.as_bytes()).expect("signs")),
             "EdDSA" => base64(self.ed.sign(text.as_bytes())),
+            "RS256" => base64(self.rsa(&signature::RSA_PKCS1_SHA256, &text)),
+            "PS256" => base64(self.rsa(&signature::RSA_PSS_SHA256, &text)),
+            "PS512" => base64(self.rsa(&signature::RSA_PSS_SHA512, &text)),
             _ => String::new(),
         };
         format!("{text}.{signed}")
+    }
+
+    fn rsa(&self, how: &'static dyn signature::RsaEncoding, text: &str) -> Vec<u8> {
+        let mut signed = vec![0; self.rs.public().modulus_len()];
+        self.rs.sign(how, &SystemRandom::new(), text.as_bytes(), &mut signed).expect("signs");
+        signed
     }
 }
 
@@ -153,6 +177,16 @@ pub fn tokens_are_asked_for() -> Result<(), String> {
         assert!(values("x-mail").is_empty() && values("authorization").len() == 1, "{received:?}");
         let strange = bearer(&stranger.token(algorithm, &claims()));
         send(&served, strange, 401, &format!("{algorithm} of a stranger"))?;
+    }
+    for algorithm in ["RS256", "PS256", "PS512"] {
+        let token = issuer.token(algorithm, &claims());
+        send(&served, bearer(&token), 200, algorithm)?;
+        let (head, signed) = token.rsplit_once('.').ok_or("no token")?;
+        let other = issuer.token(algorithm, &but(&json!({"sub": "eve"})));
+        let (other, _) = other.rsplit_once('.').ok_or("no token")?;
+        send(&served, bearer(&format!("{other}.{signed}")), 401, &format!("{algorithm} of something else"))?;
+        let stripped = format!("{head}.{}", signed.get(..signed.len() - 8).unwrap_or_default());
+        send(&served, bearer(&stripped), 401, &format!("{algorithm}, cut off"))?;
     }
     let refused = [
         (but(&json!({"iss": "https://evil.example/"})), 401),
@@ -266,4 +300,117 @@ endpoints: [{{addresses: [127.0.0.1]}}]
     send(&served, get("shop", "/"), 401, "no token")?;
     // Keys that cannot be had let nobody in.
     send(&served, bearer("away", &claims()), 401, "no keys").map(drop)
+}
+
+/// A server that answers every request with this text, under TLS.
+fn serve_by_tls(text: String, made: &rcgen::Certificate, key: &rcgen::KeyPair) -> Result<u16, String> {
+    let key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der())?;
+    let config = rustls::ServerConfig::builder_with_provider(std::sync::Arc::new(
+        rustls::crypto::ring::default_provider(),
+    ))
+    .with_safe_default_protocol_versions()
+    .map_err(|error| error.to_string())?
+    .with_no_client_auth()
+    .with_single_cert(vec![made.der().clone()], key)
+    .map_err(|error| error.to_string())?;
+    let config = std::sync::Arc::new(config);
+    let server = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
+    let port = server.local_addr().map_err(|error| error.to_string())?.port();
+    std::thread::spawn(move || {
+        for stream in server.incoming().flatten() {
+            let Ok(connection) = rustls::ServerConnection::new(std::sync::Arc::clone(&config)) else {
+                return;
+            };
+            let mut stream = rustls::StreamOwned::new(connection, stream);
+            let mut part = [0; 4096];
+            let _ = std::io::Read::read(&mut stream, &mut part);
+            let head = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length";
+            let _ = std::io::Write::write_all(
+                &mut stream,
+                format!("{head}: {}\r\n\r\n{text}", text.len()).as_bytes(),
+            );
+            stream.conn.send_close_notify();
+            let _ = std::io::Write::flush(&mut stream);
+        }
+    });
+    Ok(port)
+}
+
+/// A Service `NAME` whose port 443 is this one.
+fn https_service(name: &str, port: u16) -> String {
+    format!(
+        "---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{clusterIP: 10.0.0.9, ports: [{{port: 443, targetPort: {port}}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, labels: {{kubernetes.io/service-name: {name}}}}}
+addressType: IPv4
+ports: [{{name: '', port: {port}}}]
+endpoints: [{{addresses: [127.0.0.1]}}]
+"
+    )
+}
+
+/// By https keys are taken from a server whose certificate is good only: signed by an authority that is known, and
+/// for the name.
+pub fn keys_of_tokens_are_fetched_by_https() -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt;
+
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    let issuer = Issuer::new().map_err(|error| error.to_string())?;
+    let authority_key = rcgen::KeyPair::generate().map_err(|error| text(&error))?;
+    let mut authority = rcgen::CertificateParams::new(Vec::new()).map_err(|error| text(&error))?;
+    authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let root = authority.self_signed(&authority_key).map_err(|error| text(&error))?;
+    let by_authority = rcgen::Issuer::from_params(&authority, &authority_key);
+    let made = |name: &str, known: bool| -> Result<u16, String> {
+        let key = rcgen::KeyPair::generate().map_err(|error| text(&error))?;
+        let parameters = rcgen::CertificateParams::new(vec![format!("{name}.default.svc")])
+            .map_err(|error| text(&error))?;
+        let certificate = match known {
+            true => parameters.signed_by(&key, &by_authority),
+            false => parameters.self_signed(&key),
+        };
+        serve_by_tls(issuer.keys().to_string(), &certificate.map_err(|error| text(&error))?, &key)
+    };
+    let of = |name: &str, port: u16| {
+        let url = format!("jwt-jwks-url: https://{name}.default.svc/jwks.json");
+        own(name, "web", &url) + &https_service(name, port)
+    };
+    let manifests = [
+        of("good", made("good", true)?),
+        of("other", made("another", true)?),
+        of("stranger", made("stranger", false)?),
+    ]
+    .concat();
+    let site =
+        ingress_wasm_tests::site::Site::new(&[Backend::new("web", 1)], &std::collections::BTreeMap::new());
+    let site = site.map_err(|error| error.to_string())?;
+    site.write("site.yaml", &manifests).map_err(|error| error.to_string())?;
+    let (roots, program) = (site.temporary().join("roots.pem"), site.temporary().join("with-roots"));
+    std::fs::write(&roots, root.pem()).map_err(|error| error.to_string())?;
+    let binary = ingress_wasm_tests::product::binary()?;
+    let script =
+        format!("#!/bin/sh\nSSL_CERT_FILE='{}' exec '{}' \"$@\"\n", roots.display(), binary.display());
+    std::fs::write(&program, script).map_err(|error| error.to_string())?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700))
+        .map_err(|error| error.to_string())?;
+    let product =
+        ingress_wasm_tests::product::Product::start(&program, &site.manifests(), &site.temporary())?;
+    let served = Served { product, site };
+    let bearer = |host: &str| {
+        get(host, "/").header("Authorization", &format!("Bearer {}", issuer.token("ES256", &claims())))
+    };
+    eventually("fetched keys", SOON, || {
+        served.send(&bearer("good")).is_ok_and(|response| response.status == 200)
+    })?;
+    // Asked as early as the good ones.
+    for host in ["other", "stranger"] {
+        send(&served, bearer(host), 401, host)?;
+    }
+    Ok(())
 }

@@ -110,6 +110,9 @@ pub(super) fn at_start(cluster: cluster::Cluster) -> Option<cluster::Cluster> {
     Some(cluster::Cluster { wait_for_warm_on_init: boolean(false), ..cluster })
 }
 
+/// Names a file with the certificates of authorities in place of the system's, as for OpenSSL.
+const AUTHORITIES_FILE: &str = "SSL_CERT_FILE";
+
 /// Where systems keep the certificates of authorities.
 const AUTHORITIES: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
@@ -123,10 +126,15 @@ const AUTHORITIES: [&str; 5] = [
 fn verification(name: &str) -> tls::common_tls_context::ValidationContextType {
     use core::data_source::Specifier;
 
-    let context = match AUTHORITIES.iter().find(|path| std::path::Path::new(path).exists()) {
+    let exists = |file: &String| std::path::Path::new(file).exists();
+    let file = match std::env::var(AUTHORITIES_FILE) {
+        Ok(named) if !named.is_empty() => Some(named).filter(exists),
+        _ => AUTHORITIES.iter().map(|file| (*file).to_owned()).find(exists),
+    };
+    let context = match file {
         Some(file) => tls::CertificateValidationContext {
             trusted_ca: Some(core::DataSource {
-                specifier: Some(Specifier::Filename((*file).to_owned())),
+                specifier: Some(Specifier::Filename(file)),
                 ..core::DataSource::default()
             }),
             match_typed_subject_alt_names: vec![is_for(name)],
