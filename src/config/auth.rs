@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{HeaderEdit, is_default};
+use super::HeaderEdit;
+use super::model::is_default;
 
 /// Asks a service about each request (`auth-url`). An answer with 2xx lets it pass, 401 and 403 are handed to
 /// the client, everything else and no answer are 500.

@@ -9,9 +9,13 @@ mod json;
 mod load;
 mod model;
 mod packed;
+mod policies;
 mod read;
+mod script;
 
 pub use auth::*;
 pub use balancing::{Affinity, Balancing, Canary, HashBy, Mirror};
 pub use load::{ConfigError, from_slice};
 pub use model::*;
+pub use policies::*;
+pub use script::*;

@@ -13,6 +13,7 @@ mod hosts;
 mod locations;
 mod parts;
 pub mod path;
+mod policies;
 mod scripts;
 mod select;
 mod table;

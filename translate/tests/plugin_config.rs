@@ -16,7 +16,7 @@ use ingress_wasm_translate::translate;
 use serde_json::{Map, Value, json};
 
 const PAGE_HEAD: &str = "\
-<!-- Generated from the types in src/config/model.rs; UPDATE_DOCS=1 cargo test -p ingress-wasm-translate \
+<!-- Generated from the types in src/config/; UPDATE_DOCS=1 cargo test -p ingress-wasm-translate \
 --test plugin_config writes it anew. -->
 
 # Plugin configuration
@@ -34,7 +34,7 @@ fn repository() -> PathBuf {
 fn schema() -> Value {
     let mut schema = schemars::schema_for!(PluginConfig).to_value();
     without_null(&mut schema);
-    schema["$comment"] = json!("Generated from src/config/model.rs; see docs/plugin-config.md");
+    schema["$comment"] = json!("Generated from src/config/; see docs/plugin-config.md");
     schema
 }
 
