@@ -99,6 +99,9 @@ pub struct Global {
     /// dropped, since many applications cannot tell them from names with a hyphen.
     #[serde(default, skip_serializing_if = "is_default")]
     pub underscores_in_headers: bool,
+    /// A request without X-Request-ID gets none (ConfigMap `generate-request-id`).
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub no_request_id: bool,
     /// Longest request line and longest header line in bytes, line ends included (ConfigMap
     /// `large-client-header-buffers`, its second part); 414 and 400 beyond. Absent: 8192.
     #[serde(default, skip_serializing_if = "Option::is_none")]

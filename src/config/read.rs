@@ -180,6 +180,7 @@ read_struct!(Global {
     hidden_headers: "hiddenHeaders" or Vec::new(),
     response_headers: "responseHeaders" or Vec::new(),
     underscores_in_headers: "underscoresInHeaders" or false,
+    no_request_id: "noRequestId" or false,
     redirect_status: "redirectStatus" or None,
     rate_status: "rateStatus" or None,
     connection_status: "connectionStatus" or None,

@@ -228,10 +228,7 @@ impl ExternalAuthCheck {
                 edits.push(Edit::Remove(Cow::Borrowed(name)));
             }
         }
-        let request_id = match request.header("x-request-id") {
-            Some(id) if !id.is_empty() => Cow::Borrowed(id),
-            _ => Cow::Owned(facts.request_id().to_vec()),
-        };
+        let request_id = facts.req_id();
         let method = self.method.as_deref().unwrap_or("GET");
         let redirect = match &self.request_redirect {
             Some(text) => text.render_header(facts),

@@ -185,10 +185,7 @@ pub fn standard_edits<'a>(table: &'a RoutingTable, facts: &Facts<'a>) -> Vec<Edi
     if client.host != request.authority() {
         edits.push(set(":authority", Cow::Borrowed(client.host)));
     }
-    let request_id = match request.header("x-request-id") {
-        Some(id) if !id.is_empty() => Cow::Borrowed(id),
-        _ => Cow::Owned(facts.request_id().to_vec()),
-    };
+    let request_id = facts.req_id();
     let original_host = request.header("x-forwarded-host").unwrap_or_default();
     let original_for = client.original_forwarded_for.clone().unwrap_or_default();
     edits.extend([

@@ -124,16 +124,28 @@ pub struct Facts<'a> {
     pub script: Option<Box<script::Running<'a>>>,
     /// What counting the request has come to; none where it was not counted yet.
     pub admission: Option<Admission>,
+    /// A request without an identifier gets none.
+    pub no_request_id: bool,
 }
 
-impl Facts<'_> {
+impl<'a> Facts<'a> {
     /// The query that the request has by now, without its `?`; empty where there is none.
     pub fn args(&self) -> &[u8] {
         let rewritten = self.script.as_ref().and_then(|script| script.query());
         rewritten.or(self.query).unwrap_or_default()
     }
 
-    /// The identifier that a request without one gets: 32 hexadecimal digits, as nginx's `$request_id`.
+    /// The identifier of the request: what the client says (X-Request-ID), else one of its own. ingress-nginx's
+    /// `$req_id`.
+    pub fn req_id(&self) -> Cow<'a, [u8]> {
+        match self.request.header("x-request-id") {
+            Some(id) if !id.is_empty() => Cow::Borrowed(id),
+            _ if self.no_request_id => Cow::Borrowed(b""),
+            _ => Cow::Owned(self.request_id().to_vec()),
+        }
+    }
+
+    /// An identifier that the client has no say in: 32 hexadecimal digits, as nginx's `$request_id`.
     pub fn request_id(&self) -> [u8; 32] {
         let mut id = [b'0'; 32];
         let mut rest = self.request.random;
@@ -193,6 +205,7 @@ fn decide_with<'a>(
         answer: service,
         script: None,
         admission,
+        no_request_id: table.no_request_id,
     };
     if let Some(reply) = sizes::check(table.header_buffers, request) {
         return answer(table, &unread(client), None, reply);
@@ -214,6 +227,7 @@ fn decide_with<'a>(
         answer: service,
         script: None,
         admission,
+        no_request_id: table.no_request_id,
     };
     if let Some(block) = &table.block
         && access::is_blocked(block, request, &mut state.expressions)

@@ -195,6 +195,7 @@ mod tests {
             answer: None,
             script: None,
             admission: None,
+            no_request_id: false,
         };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match rewrite(compiled, &facts) {

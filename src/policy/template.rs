@@ -52,6 +52,9 @@ enum Variable {
     PassAccessScheme,
     PassPort,
     RemoteAddr,
+    /// `$req_id` of ingress-nginx.
+    ReqId,
+    /// `$request_id` of nginx.
     RequestId,
     RequestMethod,
     RequestUri,
@@ -261,7 +264,8 @@ impl Variable {
             "pass_port" => Variable::PassPort,
             "remote_addr" | "the_real_ip" => Variable::RemoteAddr,
             "remote_user" => Variable::RemoteUser,
-            "req_id" | "request_id" => Variable::RequestId,
+            "req_id" => Variable::ReqId,
+            "request_id" => Variable::RequestId,
             "request_method" => Variable::RequestMethod,
             "request_uri" => Variable::RequestUri,
             "scheme" => Variable::Scheme,
@@ -340,6 +344,7 @@ impl Variable {
             Variable::PassPort => out.extend_from_slice(&facts.client.port),
             Variable::RemoteAddr => out.extend_from_slice(&facts.client.address),
             Variable::RemoteUser => out.extend_from_slice(&remote_user(request)),
+            Variable::ReqId => out.extend_from_slice(&facts.req_id()),
             Variable::RequestId => out.extend_from_slice(&facts.request_id()),
             Variable::RequestMethod => out.extend_from_slice(request.method()),
             Variable::RequestUri => out.extend_from_slice(request.target()),
@@ -483,6 +488,7 @@ mod tests {
             answer: None,
             script: None,
             admission: None,
+            no_request_id: false,
         };
         let template = Template::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
         String::from_utf8_lossy(&template.render(&facts)).into_owned()

@@ -98,6 +98,7 @@ pub fn compile_document(config: PluginConfig) -> Result<Document, ConfigError> {
         hidden_headers,
         response_headers,
         underscores_in_headers,
+        no_request_id,
         redirect_status,
         rate_status,
         connection_status,
@@ -117,6 +118,7 @@ pub fn compile_document(config: PluginConfig) -> Result<Document, ConfigError> {
         generation,
         connection_header,
         underscores_in_headers,
+        no_request_id,
         client,
         block: block.map(compile_block).transpose()?,
         header_buffers: HeaderBuffers {

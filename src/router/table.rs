@@ -27,6 +27,8 @@ pub struct RoutingTable {
     pub connection_header: bool,
     /// Header names with an underscore reach the backend.
     pub underscores_in_headers: bool,
+    /// A request without an identifier gets none.
+    pub no_request_id: bool,
     /// Who the client is.
     pub client: ClientAddress,
     /// Whom the headers of a request keep out.

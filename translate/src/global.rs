@@ -125,6 +125,7 @@ fn defaults(settings: GlobalSettings, options: &Options) -> Defaults {
         forwarded,
         hidden_headers: settings.hide_headers.iter().filter(|name| is_name(name)).cloned().collect(),
         underscores_in_headers: settings.enable_underscores_in_headers,
+        no_request_id: !settings.generate_request_id,
         header_buffers: buffers.map(|(count, _)| count).filter(|count| *count != 4),
         header_line_bytes: buffers.map(|(_, size)| size).filter(|size| *size != 8192),
         redirect_status: (settings.http_redirect_code != 308).then_some(settings.http_redirect_code),

@@ -207,6 +207,8 @@ pub struct GlobalSettings {
     pub hide_headers: Vec<String>,
     /// `enable-underscores-in-headers`.
     pub enable_underscores_in_headers: bool,
+    /// `generate-request-id`.
+    pub generate_request_id: bool,
     /// `proxy-body-size` in bytes; 0 is no limit.
     pub proxy_body_size: u64,
     /// `proxy-connect-timeout` in seconds.
@@ -291,6 +293,7 @@ impl Default for GlobalSettings {
             add_headers: None,
             hide_headers: Vec::new(),
             enable_underscores_in_headers: false,
+            generate_request_id: true,
             proxy_body_size: 1 << 20,
             proxy_connect_timeout: 5,
             proxy_read_timeout: 60,
@@ -405,6 +408,7 @@ impl GlobalSettings {
             }
             ("add-headers", Value::Name { namespace, name }) => self.add_headers = Some((namespace, name)),
             ("hide-headers", Value::List(headers)) => self.hide_headers = headers,
+            ("generate-request-id", Value::Bool(on)) => self.generate_request_id = on,
             ("enable-underscores-in-headers", Value::Bool(on)) => self.enable_underscores_in_headers = on,
             ("proxy-body-size", Value::Size(size)) => self.proxy_body_size = size,
             ("proxy-connect-timeout", Value::Seconds(seconds)) => self.proxy_connect_timeout = seconds,

@@ -120,6 +120,7 @@ const HONOURED: &[ConfigOption] = &[
     option("enable-underscores-in-headers", Boolean, "false", Exact),
     option("forwarded-for-header", HeaderName, "X-Forwarded-For", Exact),
     option("global-allowed-response-headers", HeaderNames, "", Exact),
+    option("generate-request-id", Boolean, "true", Exact),
     option("hide-headers", HeaderNames, "", Exact),
     option("ingress-wasm-rate-limit-domain", ValueGrammar::Characters(&NAME), "ingress-wasm", Exact),
     option("ingress-wasm-rate-limit-failure", ValueGrammar::one_of(&["deny", "allow"]), "deny", Exact),
@@ -377,14 +378,6 @@ const HEADERS: &[ConfigOption] = &[
         &["X-Forwarded-For-Proxy-Protocol"],
         Note,
         "the header is not sent",
-    ),
-    lacks(
-        "generate-request-id",
-        Boolean,
-        "true",
-        &["true"],
-        Note,
-        "whether a request without X-Request-ID gets one does not depend on it",
     ),
     lacks(
         "ignore-invalid-headers",
