@@ -24,6 +24,12 @@ pub struct Terms<'a> {
     pub pod: Option<&'a str>,
 }
 
+/// What the controller is told of its pod.
+struct Pod {
+    name: Option<String>,
+    namespace: Option<String>,
+}
+
 /// Both processes. End in this order.
 pub struct Replica {
     pub controller: Process,
@@ -32,8 +38,7 @@ pub struct Replica {
     https: SocketAddr,
     healthz: SocketAddr,
     arguments: Vec<String>,
-    /// Its name and namespace.
-    pod: Option<(String, String)>,
+    pod: Pod,
     folder: tempfile::TempDir,
 }
 
@@ -61,14 +66,17 @@ impl Replica {
         command.args(["-c", &bootstrap, "--concurrency", "2", "--disable-hot-restart"]);
         command.args(["--log-level", "warning"]);
         let envoy = Process::start(&mut command, &folder.path().join("envoy.log"))?;
-        let pod = terms.pod.map(|pod| (pod.to_owned(), api.namespace("edge").to_owned()));
-        let controller = controller(&arguments, pod.as_ref(), &folder)?;
+        // Without it, those of several tests would stand for one Lease in a real cluster.
+        let namespace = terms.pod.is_some() || api.double().is_none();
+        let namespace = namespace.then(|| api.namespace("edge").to_owned());
+        let pod = Pod { name: terms.pod.map(str::to_owned), namespace };
+        let controller = controller(&arguments, &pod, &folder)?;
         Ok(Replica { controller, envoy, http, https, healthz, arguments, pod, folder })
     }
 
     /// Starts a controller as the first one was started.
     pub fn start_controller(&mut self) -> Result<(), String> {
-        self.controller = controller(&self.arguments, self.pod.as_ref(), &self.folder)?;
+        self.controller = controller(&self.arguments, &self.pod, &self.folder)?;
         Ok(())
     }
 
@@ -89,7 +97,7 @@ impl Replica {
                 let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().collect();
                 let tail = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
-                format!("--- {name} {}\n{}", self.pod.as_ref().map_or("", |(pod, _)| pod), tail.join("\n"))
+                format!("--- {name} {}\n{}", self.pod.name.as_deref().unwrap_or_default(), tail.join("\n"))
             })
             .join("\n")
     }
@@ -128,15 +136,13 @@ impl Replica {
     }
 }
 
-fn controller(
-    arguments: &[String],
-    pod: Option<&(String, String)>,
-    folder: &tempfile::TempDir,
-) -> Result<Process, String> {
+fn controller(arguments: &[String], pod: &Pod, folder: &tempfile::TempDir) -> Result<Process, String> {
     let mut command = Command::new(binary()?);
     command.args(arguments).env_remove("POD_NAME").env_remove("POD_NAMESPACE");
-    if let Some((pod, namespace)) = pod {
-        command.env("POD_NAME", pod).env("POD_NAMESPACE", namespace);
+    for (name, value) in [("POD_NAME", &pod.name), ("POD_NAMESPACE", &pod.namespace)] {
+        if let Some(value) = value {
+            command.env(name, value);
+        }
     }
     Process::start(&mut command, &folder.path().join("controller.log"))
 }

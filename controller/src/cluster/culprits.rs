@@ -104,7 +104,7 @@ pub fn part_of(rejection: &Rejection) -> String {
 
 /// What to say of an object that is left out.
 pub fn left_out(object: &ObjectRef, what: &str, message: &str, has_good: bool) -> Diagnostic {
-    let consequence = format!("Envoy refused the {what}: {message}; {}", stands_in(has_good));
+    let consequence = format!("Envoy refused the {what}: {message}; {}", stands_in(object, has_good));
     Diagnostic::error("envoy-refused", consequence).object(object.clone(), None).remedy(
         "correct it: it is tried again when it changes; and report this, it should have been found before",
     )
@@ -113,17 +113,17 @@ pub fn left_out(object: &ObjectRef, what: &str, message: &str, has_good: bool) -
 /// What to say to an Ingress that names an object that is left out.
 pub fn user(ingress: &ObjectName, object: &ObjectRef, message: &str, has_good: bool) -> Diagnostic {
     let consequence =
-        format!("Envoy refused {object}, which is named here: {message}; {}", stands_in(has_good));
+        format!("Envoy refused {object}, which is named here: {message}; {}", stands_in(object, has_good));
     Diagnostic::error("envoy-refused", consequence)
         .object(ObjectRef { kind: Kind::Ingress, name: ingress.clone() }, None)
         .remedy(format!("correct {object}: it is tried again when it changes"))
 }
 
-fn stands_in(has_good: bool) -> &'static str {
-    if has_good {
-        "its last good version goes on serving, and everything else as it is now"
-    } else {
-        "it is left out, and everything else is served"
+fn stands_in(object: &ObjectRef, has_good: bool) -> &'static str {
+    match object.kind {
+        _ if has_good => "its last good version goes on serving, and everything else as it is now",
+        Kind::Ingress => "its requests are answered 503, and everything else is served",
+        _ => "it is left out, and everything else is served",
     }
 }
 

@@ -66,10 +66,17 @@ impl Quarantine {
                 Blame::Unknown => self.unexplained.extend(unexplained(rejection, &changes)),
             }
         }
-        // Those that are left out by now may have been all.
-        suspects.retain(|object, _| !store.is_withheld(object));
+        let accused: Vec<&Rejection> = suspects.values().copied().collect();
+        let has_good = |object: &ObjectRef| changes.get(object).is_some_and(Option::is_some);
+        suspects.retain(|object, _| store.can_withhold(object, has_good(object)));
         match suspects.len() {
-            0 => {}
+            // Those that are left out by now may have been all.
+            0 if self.refused.keys().any(|object| store.is_withheld(object)) => {}
+            0 => {
+                let all: BTreeSet<_> =
+                    accused.into_iter().flat_map(|one| unexplained(one, &changes)).collect();
+                self.unexplained.extend(all);
+            }
             1 => {
                 for (object, rejection) in suspects {
                     let what = part_of(rejection);
@@ -80,7 +87,8 @@ impl Quarantine {
                 let later: BTreeSet<ObjectRef> =
                     suspects.into_iter().skip(several.div_ceil(2)).map(|(object, _)| object).collect();
                 for object in &later {
-                    store.withhold(object, changes.remove(object).flatten());
+                    let earlier = changes.remove(object).flatten();
+                    store.withhold(object, earlier);
                 }
                 tracing::info!(
                     suspects = several,
@@ -101,23 +109,23 @@ impl Quarantine {
         rejection: &Rejection,
         changes: &mut Changes,
     ) {
-        let message = rejection.message.clone();
+        let message = rejection.message.trim().to_owned();
         if store.is_withheld(&object) {
             // Not even the earlier version is taken, by an Envoy that was started anew perhaps.
             if let Some(refused) = self.refused.get_mut(&object).filter(|refused| refused.has_good) {
-                store.withhold_all(&object);
+                store.withhold_earlier(&object);
                 *refused = Refused { what, message, has_good: false };
             }
             return;
         }
-        let good = changes.remove(&object).flatten();
-        let has_good = good.is_some();
-        if store.withhold(&object, good) {
-            tracing::warn!(%object, message, "left out, since Envoy refuses it");
-            self.refused.insert(object, Refused { what, message, has_good });
-        } else {
+        let has_good = changes.get(&object).is_some_and(Option::is_some);
+        if !store.can_withhold(&object, has_good) {
             self.unexplained.extend(unexplained(rejection, changes));
+            return;
         }
+        store.withhold(&object, changes.remove(&object).flatten());
+        tracing::warn!(%object, message, "left out, since Envoy refuses it");
+        self.refused.insert(object, Refused { what, message, has_good });
     }
 
     /// Takes in that Envoy has accepted what was tried: the next of those that wait are.
@@ -144,11 +152,13 @@ impl Quarantine {
         !self.unsettled
     }
 
-    /// A diagnostic is about the lack of something that is there, but left out.
+    /// A diagnostic is about the lack of something that is there, but left out, or about what stands in for it.
     pub fn hides(&self, diagnostic: &Diagnostic) -> bool {
+        let about = diagnostic.object.as_ref();
         let lacks =
             |object: &ObjectRef| diagnostic.consequence.starts_with(&format!("{object} does not exist"));
-        self.refused.keys().any(lacks)
+        let of_stand_in = |object: &ObjectRef| object.kind == Kind::Ingress && about == Some(object);
+        self.refused.iter().any(|(object, refused)| lacks(object) || !refused.has_good && of_stand_in(object))
     }
 
     /// How many objects are left out.
@@ -185,7 +195,9 @@ mod tests {
     use crate::cluster::watches::News;
     use crate::xds::ResourceType;
 
-    /// A loop with an Envoy that refuses hosts, and does not say which.
+    const NGINX: &str = "nginx.ingress.kubernetes.io";
+
+    /// A loop with an Envoy that refuses timeouts, and does not say of whom.
     struct Site {
         store: Store,
         quarantine: Quarantine,
@@ -196,49 +208,60 @@ mod tests {
 
     impl Site {
         fn new(bad: &[&str]) -> Site {
-            let prefix = AnnotationsPrefix::new("nginx.ingress.kubernetes.io");
             Site {
-                store: Store::new(Options::default(), prefix, false),
+                store: Store::new(Options::default(), AnnotationsPrefix::new(NGINX), false),
                 quarantine: Quarantine::default(),
                 open: Changes::new(),
-                bad: bad.iter().map(|host| (*host).to_owned()).collect(),
+                bad: bad.iter().map(|timeout| (*timeout).to_owned()).collect(),
                 trials: 0,
             }
         }
 
-        fn put(&mut self, name: &str, host: &str) {
+        fn put(&mut self, name: &str, timeout: &str) {
             let value = json!({
-                "metadata": {"name": name, "namespace": "d", "resourceVersion": host},
-                "spec": {"ingressClassName": "nginx", "rules": [{"host": host, "http": {"paths": [
+                "metadata": {"name": name, "namespace": "d", "resourceVersion": timeout,
+                             "annotations": {format!("{NGINX}/proxy-read-timeout"): timeout}},
+                "spec": {"ingressClassName": "nginx", "rules": [{"host": name, "http": {"paths": [
                     {"path": "/", "pathType": "Prefix",
                      "backend": {"service": {"name": "web", "port": {"number": 80}}}},
                 ]}}]},
             });
             let raw: Raw = serde_json::from_value(value).expect("an object");
             let resource = ApiResource::erase::<Ingress>(&());
-            let (name, identity, loaded) =
-                raw.decode(&resource, &AnnotationsPrefix::new("nginx.ingress.kubernetes.io"));
+            let (name, identity, loaded) = raw.decode(&resource, &AnnotationsPrefix::new(NGINX));
             self.store.take(News::There { kind: Kind::Ingress, name, identity, loaded });
         }
 
-        /// Publishes until nothing is left to do. Gives the hosts that are served then.
-        fn settle(&mut self) -> String {
-            let hosts = |translation: &Translation| {
-                let names = translation.config.hosts.iter().map(|host| host.name.clone());
-                names.filter(|name| name != "*").collect::<BTreeSet<String>>()
+        /// The timeout of each Ingress as it was translated, or that it is closed.
+        fn translated(&self) -> BTreeMap<String, String> {
+            let view = self.store.view().expect("it was translated");
+            let timeout = |annotations: &BTreeMap<String, ingress_wasm_translate::objects::Annotation>| {
+                let of = |name: &str| annotations.get(&format!("{NGINX}/{name}"));
+                let closed = of("auth-secret").map(|_| "closed".to_owned());
+                closed.or_else(|| of("proxy-read-timeout").map(|found| found.value.clone()))
             };
+            let all = view.snapshot.ingresses.iter();
+            all.map(|(name, ingress)| {
+                (name.name.clone(), timeout(&ingress.metadata.annotations).unwrap_or_default())
+            })
+            .collect()
+        }
+
+        /// Publishes until nothing is left to do. Gives what is served then.
+        fn settle(&mut self) -> String {
             loop {
                 self.trials += 1;
                 assert!(self.trials < 1000, "it does not end");
                 let translation = self.store.translate();
                 let mut changes = self.store.changes();
                 changes.append(&mut self.open);
-                let served = hosts(&translation);
                 self.store.changed();
-                if served.is_disjoint(&self.bad) {
+                let served = self.translated();
+                if served.values().all(|timeout| !self.bad.contains(timeout)) {
                     self.quarantine.accepted(&mut self.store);
                     if !self.store.changed().objects {
-                        return served.into_iter().collect::<Vec<_>>().join(" ");
+                        let words = served.iter().map(|(name, timeout)| format!("{name}={timeout}"));
+                        return words.collect::<Vec<_>>().join(" ");
                     }
                 } else {
                     let rejection = Rejection {
@@ -262,28 +285,47 @@ mod tests {
 
     #[test]
     fn those_that_are_refused_are_found_among_many() {
-        let mut site = Site::new(&["h03", "h11", "h12"]);
+        let bad = [3, 11, 12];
+        let mut site = Site::new(&["3", "11", "12"]);
         for number in 0..20 {
-            site.put(&format!("i{number:02}"), &format!("h{number:02}"));
+            site.put(&format!("i{number:02}"), &number.to_string());
         }
         let served = site.settle();
-        let expected: Vec<String> =
-            (0..20).filter(|n| ![3, 11, 12].contains(n)).map(|n| format!("h{n:02}")).collect();
+        let of = |number| if bad.contains(&number) { "closed".to_owned() } else { number.to_string() };
+        let expected: Vec<String> = (0..20).map(|number| format!("i{number:02}={}", of(number))).collect();
         assert_eq!(served, expected.join(" "));
         assert_eq!(site.told(), "i03 i11 i12");
         assert!(site.trials <= 40, "{} trials", site.trials);
         assert!(!site.quarantine.is_searching() && site.quarantine.is_settled());
     }
 
+    /// The rules of one that was never good answer 503: they do not leave their requests to rules of others.
+    #[test]
+    fn what_stands_in_is_closed() {
+        let mut site = Site::new(&["9"]);
+        site.put("a", "9");
+        assert_eq!(site.settle(), "a=closed");
+        let translation = site.store.translate();
+        let host = translation.config.hosts.iter().find(|host| host.name == "a").expect("its host is there");
+        let denied = host.rules.iter().filter(|rule| rule.path == "/").all(|rule| {
+            let policies = translation.config.policies.get(rule.policies);
+            policies.is_some_and(|policies| policies.denied.is_some())
+        });
+        assert!(denied && !host.rules.is_empty(), "{host:?}");
+        assert!(!translation.diagnostics.is_empty());
+        assert!(translation.diagnostics.iter().all(|diagnostic| site.quarantine.hides(diagnostic)));
+        assert!(translation.rejected.is_empty(), "no version that was accepted before stands in for it");
+    }
+
     #[test]
     fn the_last_good_version_goes_on_until_it_is_mended() {
-        let mut site = Site::new(&["bad", "worse"]);
-        site.put("a", "good");
-        site.put("b", "other");
-        assert_eq!(site.settle(), "good other");
-        site.put("a", "bad");
-        site.put("b", "another");
-        assert_eq!(site.settle(), "another good");
+        let mut site = Site::new(&["8", "9"]);
+        site.put("a", "1");
+        site.put("b", "2");
+        assert_eq!(site.settle(), "a=1 b=2");
+        site.put("a", "9");
+        site.put("b", "3");
+        assert_eq!(site.settle(), "a=1 b=3");
         assert_eq!(site.told(), "a");
         let said = site.quarantine.diagnostics(&site.store);
         assert!(
@@ -292,18 +334,18 @@ mod tests {
         );
         // Others change meanwhile, and it is not tried again for that.
         site.trials = 0;
-        site.put("b", "last");
-        assert_eq!(site.settle(), "good last");
+        site.put("b", "4");
+        assert_eq!(site.settle(), "a=1 b=4");
         assert_eq!(site.trials, 1);
-        site.put("a", "worse");
-        assert_eq!(site.settle(), "good last");
-        site.put("a", "mended");
-        assert_eq!(site.settle(), "last mended");
+        site.put("a", "8");
+        assert_eq!(site.settle(), "a=1 b=4");
+        site.put("a", "5");
+        assert_eq!(site.settle(), "a=5 b=4");
         assert_eq!(site.told(), "");
-        site.put("a", "bad");
-        assert_eq!(site.settle(), "last mended");
+        site.put("a", "9");
+        assert_eq!(site.settle(), "a=5 b=4");
         site.store.take(News::Gone { kind: Kind::Ingress, name: ObjectName::new("d", "a") });
-        assert_eq!(site.settle(), "last");
+        assert_eq!(site.settle(), "b=4");
         assert_eq!((site.told(), site.quarantine.len()), (String::new(), 0));
     }
 }

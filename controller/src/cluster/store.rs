@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use ingress_wasm_translate::diagnostic::Diagnostic;
 use ingress_wasm_translate::manifest::Loaded;
-use ingress_wasm_translate::objects::{ConfigMap, Ingress, Kind, Object, ObjectName, ObjectRef, Snapshot};
+use ingress_wasm_translate::objects::{
+    Annotation, ConfigMap, Ingress, Kind, Object, ObjectName, ObjectRef, Snapshot,
+};
 use ingress_wasm_translate::output::{Options, Translation};
 use ingress_wasm_translate::references;
 
@@ -15,6 +17,9 @@ use super::raw::{AnnotationsPrefix, Identity};
 use super::served::View;
 use super::watches::{News, Wanted};
 use crate::catalog::Catalog;
+
+/// What annotations begin with here, whatever they do outside.
+const NGINX: &str = "nginx.ingress.kubernetes.io";
 
 /// What has changed since the last look.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -145,31 +150,40 @@ impl Store {
         std::mem::take(&mut self.changes)
     }
 
-    /// Leaves an object out until it changes, is gone, or is released. An earlier version may stand in. Gives whether
-    /// there was something to leave out.
-    pub fn withhold(&mut self, reference: &ObjectRef, earlier: Option<Loaded>) -> bool {
-        if self.withheld.contains_key(reference) {
-            return true;
-        }
-        let Some(now) = self.catalog.get(&place(reference)) else { return false };
+    /// Whether an object can be left out. Options and classes cannot unless an earlier version stands in: who is kept
+    /// out by them would be let in.
+    pub fn can_withhold(&self, reference: &ObjectRef, has_earlier: bool) -> bool {
+        let guards = matches!(reference.kind, Kind::ConfigMap | Kind::IngressClass);
+        let is_out = self.withheld.contains_key(reference);
+        !is_out && (has_earlier || !guards) && self.catalog.get(&place(reference)).is_some()
+    }
+
+    /// Leaves an object out until it changes, is gone, or is released. An earlier version stands in where there is
+    /// one, else [`closed`] for an Ingress.
+    pub fn withhold(&mut self, reference: &ObjectRef, earlier: Option<Loaded>) {
+        let Some(now) = self.catalog.get(&place(reference)) else { return };
+        let stand_in = earlier.or_else(|| closed(&now));
         self.withheld.insert(reference.clone(), now);
+        self.stand_in(reference, stand_in);
+    }
+
+    /// Has no earlier version stand in any more.
+    pub fn withhold_earlier(&mut self, reference: &ObjectRef) {
+        if let Some(now) = self.withheld.get(reference) {
+            let stand_in = closed(now);
+            self.stand_in(reference, stand_in);
+        }
+    }
+
+    fn stand_in(&mut self, reference: &ObjectRef, stand_in: Option<Loaded>) {
         let before = std::mem::take(&mut self.changes);
-        match earlier {
-            Some(earlier) => self.hand(reference, earlier),
+        match stand_in {
+            Some(stand_in) => self.hand(reference, stand_in),
             None => self.withdraw(reference),
         }
         // To those who have accepted the earlier one, nothing has changed.
         self.changes = before;
         self.changed.objects = true;
-        true
-    }
-
-    /// Takes away the earlier version of one that is left out.
-    pub fn withhold_all(&mut self, reference: &ObjectRef) {
-        if self.withheld.contains_key(reference) {
-            self.withdraw(reference);
-            self.changes.remove(reference);
-        }
     }
 
     /// An object is left out.
@@ -512,6 +526,26 @@ impl Store {
     fn is_unwanted(&self, reference: &ObjectRef) -> bool {
         matches!(reference.kind, Kind::Secret | Kind::ConfigMap) && !self.named.contains_key(reference)
     }
+}
+
+/// Annotations that say which requests an Ingress is for.
+const MATCHING: [&str; 3] = ["use-regex", "rewrite-target", "server-alias"];
+
+/// An Ingress that answers 503 to all requests that it is for: were it not there, they would come to rules of others,
+/// which may lack what guards it. Other objects have nothing of the kind: who needs a Secret or a Service that is
+/// missing answers 503 by himself.
+fn closed(loaded: &Loaded) -> Option<Loaded> {
+    let [Object::Ingress(ingress)] = loaded.objects.as_slice() else { return None };
+    let mut ingress = Ingress::clone(ingress);
+    ingress.tls.clear();
+    let annotations = &mut ingress.metadata.annotations;
+    let matching = MATCHING.map(|name| format!("{NGINX}/{name}"));
+    annotations.retain(|key, _| matching.contains(key));
+    // A Secret that nobody fetches.
+    for (name, value) in [("auth-type", "basic"), ("auth-secret", "refused-by-envoy")] {
+        annotations.insert(format!("{NGINX}/{name}"), Annotation { value: value.to_owned(), line: 0 });
+    }
+    Some(Loaded { objects: vec![Object::Ingress(Arc::new(ingress))], ..Loaded::default() })
 }
 
 /// The name of an object among the places of the catalog.
