@@ -69,6 +69,7 @@ const ANYWHERE: &[(&str, Test)] = &[
         replicas::lease_is_handed_back_and_the_last_clears_the_status,
     ),
     ("status_follows_the_published_service", replicas::status_follows_the_published_service),
+    ("refused_authorities_close_their_host", refusals::refused_authorities_close_their_host),
     ("refused_secret_leaves_the_rest", refusals::refused_secret_leaves_the_rest),
     (
         "many_refused_secrets_are_told_from_the_good_ones",

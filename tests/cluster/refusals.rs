@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::api::On;
-use crate::objects::{annotated, certificate, ingress, misissued};
+use crate::objects::{annotated, certificate, ingress, misissued, secret};
 use crate::world::World;
 
 /// An Ingress for `NAME.example` with a certificate of the Secret `NAME-cert`.
@@ -62,7 +62,7 @@ pub fn refused_secret_leaves_the_rest(on: &On) -> Result<(), String> {
     world.api.put(ingress("late", "web"))?;
     world.wait_answer("late.example", "web")?;
     world.wait_answer("odd.example", "web")?;
-    wait_event(&mut world, "odd", "Envoy refused Secret default/odd-cert")?;
+    wait_event(&mut world, "odd", "/odd-cert, which is named here")?;
     wait_certificate(&mut world, "shop", "first")?;
     world.wait("one is left out", |world| refused(world).as_deref() == Some("1"))?;
     // And what comes after.
@@ -113,4 +113,23 @@ pub fn many_refused_secrets_are_told_from_the_good_ones(on: &On) -> Result<(), S
         world.api.put(ingress("late", "web"))?;
         world.wait_answer("late.example", "web")
     })
+}
+
+/// What guards a host and is refused does not open it.
+pub fn refused_authorities_close_their_host(on: &On) -> Result<(), String> {
+    let mut world = World::new(on, &[ingress("shop", "web")])?;
+    world.wait_answer("shop.example", "web")?;
+    let mut authorities = secret("ca", "Opaque", &[]);
+    authorities["data"]["ca.crt"] = bad("ca")?["data"]["tls.crt"].clone();
+    world.api.put(authorities)?;
+    world.api.put(good("guarded", "guarded")?)?;
+    let mut guarded = secured("guarded");
+    guarded["metadata"]["annotations"]["nginx.ingress.kubernetes.io/auth-tls-secret"] =
+        format!("{}/ca", world.api.namespace("default")).into();
+    world.api.put(guarded)?;
+    wait_event(&mut world, "guarded", "Envoy refused Secret")?;
+    world.wait_answer("guarded.example", "403")?;
+    world.api.put(ingress("late", "web"))?;
+    world.wait_answer("late.example", "web")?;
+    world.wait_answer("guarded.example", "403")
 }

@@ -96,7 +96,7 @@ impl Replica {
             .map(|name| {
                 let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default();
                 let lines: Vec<&str> = text.lines().collect();
-                let tail = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
+                let tail = lines.get(lines.len().saturating_sub(100)..).unwrap_or_default();
                 format!("--- {name} {}\n{}", self.pod.name.as_deref().unwrap_or_default(), tail.join("\n"))
             })
             .join("\n")
