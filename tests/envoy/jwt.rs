@@ -156,6 +156,11 @@ pub fn tokens_are_asked_for() -> Result<(), String> {
             "jwt-jwks-secret: keys\njwt-issuer: https://login.example/\njwt-audiences: 'shop, other'\n\
              jwt-claims-to-headers: \"X-User: sub\\nX-Tenant: org.tenant\\nX-Mail: mail\"",
         ),
+        own(
+            "dotted",
+            "web",
+            "jwt-jwks-secret: keys\njwt-claims-to-headers: \"X-Roles: \\\"https://a.example/roles\\\"\"",
+        ),
         own("hidden", "web", "jwt-jwks-secret: keys\njwt-forward: 'false'\njwt-from-headers: \"X-Token:\""),
         own("cookie", "web", "jwt-jwks-secret: keys\njwt-from-cookies: session\njwt-from-params: t"),
         own("missing", "web", "jwt-jwks-secret: nothing"),
@@ -205,6 +210,12 @@ pub fn tokens_are_asked_for() -> Result<(), String> {
     send(&served, bearer("a.b.c"), 401, "no token at all")?;
     let token = issuer.token("ES256", &claims());
     send(&served, get("shop", &format!("/?access_token={token}")), 200, "a parameter")?;
+    let roles = issuer.token("ES256", &but(&json!({"https://a.example/roles": "admin"})));
+    let request = get("dotted", "/").header("Authorization", &format!("Bearer {roles}"));
+    let received = send(&served, request.header("X-Roles", "root"), 200, "a claim with dots in its name")?;
+    let seen: Vec<&str> =
+        received.iter().filter(|(name, _)| name == "x-roles").map(|(_, value)| &**value).collect();
+    assert_eq!(seen, ["admin"]);
     let received = send(&served, get("hidden", "/").header("X-Token", &token), 200, "a header of its own")?;
     assert!(received.iter().all(|(name, _)| name != "x-token"), "{received:?}");
     send(
@@ -222,7 +233,7 @@ pub fn tokens_are_asked_for() -> Result<(), String> {
     // A client chooses no route.
     let request = get("shop", "/").header("X-Ingress-Wasm-Profile", "").header("X-Ingress-Wasm-Cluster", "a");
     send(&served, request, 401, "a profile of the client's own")?;
-    rotated(&served, &manifests[..7].concat(), &issuer, &stranger)
+    rotated(&served, &manifests[..8].concat(), &issuer, &stranger)
 }
 
 /// Keys change while they are used; secret ones are shown nowhere.
@@ -365,6 +376,8 @@ pub fn keys_of_tokens_are_fetched_by_https() -> Result<(), String> {
     let authority_key = rcgen::KeyPair::generate().map_err(|error| text(&error))?;
     let mut authority = rcgen::CertificateParams::new(Vec::new()).map_err(|error| text(&error))?;
     authority.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    // Another name than theirs: a certificate of its own name is taken for one that signs itself.
+    authority.distinguished_name.push(rcgen::DnType::CommonName, "authority");
     let root = authority.self_signed(&authority_key).map_err(|error| text(&error))?;
     let by_authority = rcgen::Issuer::from_params(&authority, &authority_key);
     let made = |name: &str, known: bool| -> Result<u16, String> {

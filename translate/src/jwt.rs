@@ -293,6 +293,24 @@ fn parts(annotations: &AnnotationSet<'_>, name: &str) -> Vec<String> {
     text.split(',').map(str::trim).filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
+/// The names in the path of a claim: dots part them, but for those between quotes.
+fn claim_path(text: &str) -> Vec<String> {
+    let mut path = vec![String::new()];
+    let mut quoted = false;
+    for sign in text.chars() {
+        match sign {
+            '"' => quoted = !quoted,
+            '.' if !quoted => path.push(String::new()),
+            _ => path.last_mut().into_iter().for_each(|name| name.push(sign)),
+        }
+    }
+    if quoted {
+        // One that has no end is none.
+        path.push(String::new());
+    }
+    path
+}
+
 fn requirement(
     context: &Context<'_>,
     keys: Keys,
@@ -312,13 +330,24 @@ fn requirement(
     let mut claims = Vec::new();
     for line in lines("jwt-claims-to-headers") {
         let claim = line.value.unwrap_or_default();
-        let path: Vec<String> = claim.split('.').map(str::to_owned).collect();
+        let path = claim_path(&claim);
         if !may_be_taken(&line.name) || path.iter().any(String::is_empty) {
             let fault = format!("the header {} cannot be made from the claim `{claim}`", line.name);
             let setting = annotations.own("jwt-claims-to-headers")?;
-            let remedy = "write lines `Header: claim`, with dots between the names of nested claims";
+            let remedy = "write lines `Header: claim`, with dots between the names of nested claims, and \
+                          quotes around a name with dots in it";
             deny(context, &setting, &mut read.set.denied, report, "jwt-invalid", &fault, remedy);
             return None;
+        }
+        if path.iter().any(|name| name.contains('.'))
+            && let Some(setting) = annotations.own("jwt-claims-to-headers")
+        {
+            let consequence = format!(
+                "Envoy 1.36 has no way to name the claim `{claim}`: there nothing of this configuration is served"
+            );
+            let diagnostic = Diagnostic::warning("jwt-claim-with-dots", consequence)
+                .remedy("run a newer Envoy, or have the claim under a name without dots");
+            report.annotation(context.ingress, setting.key, diagnostic);
         }
         claims.push((line.name, path));
     }
@@ -354,6 +383,22 @@ pub fn fnv(text: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn claims_are_named() {
+        let cases: [(&str, &[&str]); 7] = [
+            ("sub", &["sub"]),
+            ("org.tenant", &["org", "tenant"]),
+            ("\"https://a.example/roles\"", &["https://a.example/roles"]),
+            ("a.\"b.c\".d", &["a", "b.c", "d"]),
+            ("a..b", &["a", "", "b"]),
+            ("\"a.b", &["a.b", ""]),
+            ("", &[""]),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(claim_path(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn key_sets() {

@@ -155,7 +155,7 @@ pub(super) const ENTRIES: &[Annotation] = &[
         protects: true,
         lost: Lost::Denied,
         empty_is_mistake: true,
-        summary: "Tells the backend claims in headers, one `Header: claim` per line, with dots between the names of nested claims; what a client sends in such a header is taken away.",
+        summary: "Tells the backend claims in headers, one `Header: claim` per line, with dots between the names of nested claims and quotes around a name with dots in it; what a client sends in such a header is taken away.",
         example: "X-User: sub\nX-Tenant: org.tenant",
         ..BASE
     },

@@ -18,7 +18,8 @@ use crate::{envoy, process, tools, ui};
 const HELP: &str = "\
 Asks for more than limits allow, over connections to both workers of an Envoy, and prints how many requests were
 admitted and how many should have been; then sends requests of many client addresses, and prints Envoy's memory.
-Status 1 if more was admitted than allowed, or less than 95 % of it, or memory has grown by more than 16 MB after
+Of requests under way the limit is what all slots could take if each were filled the moment it is free. Status 1 if more
+was admitted than allowed, or of a rate less than 95 % of it, or memory has grown by more than 16 MB after
 the first fiftieth of the addresses.
 
 Usage: cargo xtask bench limits [OPTIONS]
@@ -106,7 +107,7 @@ pub fn run(mut args: Args) -> Result<bool> {
         let mut errors: Vec<f64> = admitted.iter().map(|count| *count as f64 / allowed - 1.0).collect();
         errors.sort_by(f64::total_cmp);
         let (least, most) = (errors.first().copied().unwrap_or(0.0), errors.last().copied().unwrap_or(0.0));
-        good &= most <= 0.0 && least >= -0.05;
+        good &= most <= 0.0 && (least >= -0.05 || trial.name == "connections");
         let percent = |error: f64| format!("{:+.2} %", error * 100.0);
         rows.push(vec![
             trial
