@@ -20,16 +20,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use self::load::Load;
-use super::median;
+use self::load::{Counts, Load};
+use super::processes::{Memory, cpu_time, memory};
+use super::quantile;
 use crate::args::{self, Arg, Args, Misuse};
 use crate::process::Server;
 use crate::{envoy, http, process, product, tools, ui};
 
 const HELP: &str = "\
 Loads many Ingress objects into a double of the API server and runs `ingress-wasm controller` with an Envoy on
-it. Prints how long changes take from the write until a request sees them, how many requests fail while 1,000
-changes come in a row and while the API server is away, and the memory of controller and Envoy.
+it. Prints how long changes of each kind take from the write until a request sees them (median, 99 % and most),
+and the CPU time of controller and Envoy for each; how many requests fail while 1,000 changes come in a row and while
+the API server is away; the memory of controller and Envoy; and how long /metrics takes. Status 1 if a request failed.
 
 Usage: cargo xtask bench churn [OPTIONS]
 
@@ -44,6 +46,9 @@ INGRESS_WASM_BIN names a binary to measure in place of the one that is built.";
 
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(300);
+
+/// The pause before it is looked what memory has been given back.
+const SETTLING: Duration = Duration::from_secs(20);
 
 struct Options {
     ingresses: usize,
@@ -76,51 +81,46 @@ pub fn run(mut args: Args) -> Result<bool> {
         return Err(Misuse("bench churn: at least 10 objects, 1 sample, 1 change".to_owned()).into());
     }
     let mut cluster = Cluster::start(&options)?;
-    let mut rows = vec![vec![format!("{} Ingresses", options.ingresses), String::new()]];
-    rows.push(vec!["start of the controller until all is live".to_owned(), ui::millis(cluster.took)]);
+    let mut table = Table::default();
+    table.row("", format!("{} Ingresses, started in {}", options.ingresses, ui::millis(cluster.took)));
     for kind in Kind::ALL {
-        // An even number, so that the options are in the end what they were.
-        let times: Vec<Duration> = (0..options.samples.next_multiple_of(2))
-            .map(|round| cluster.time(kind, round))
-            .collect::<Result<_>>()?;
-        let most = times.iter().max().copied().unwrap_or_default();
-        rows.push(vec![
-            kind.name().to_owned(),
-            format!("{}, at most {}", ui::millis(median(&times)), ui::millis(most)),
-        ]);
+        cluster.time_kind(kind, &options, &mut table)?;
     }
-    rows.push(vec!["memory of the controller, of Envoy".to_owned(), cluster.memory()]);
-    let load = Load::start(cluster.http, &objects::host(0));
-    let start = Instant::now();
-    for round in 0..options.changes {
-        cluster.change_somewhere(round)?;
-    }
-    let written = start.elapsed();
-    cluster.time(Kind::CreateIngress, usize::MAX)?;
-    let live = start.elapsed();
-    let counts = load.end();
-    rows.push(vec![
-        format!("{} changes in a row: written, and live", options.changes),
-        format!("{}, {}", ui::seconds(written), ui::seconds(live)),
-    ]);
-    rows.push(vec!["  requests meanwhile, failed".to_owned(), counts.to_string()]);
-    rows.push(vec!["memory afterwards".to_owned(), cluster.memory()]);
-    let load = Load::start(cluster.http, &objects::host(0));
-    cluster.control("PUT", "/away", &Value::from("refuse"))?;
-    thread::sleep(Duration::from_secs(options.away));
-    cluster.control("PUT", "/away", &Value::from("no"))?;
-    let back = cluster.time(Kind::CreateIngress, usize::MAX - 1)?;
-    let away = load.end();
-    rows.push(vec![format!("API server away for {} s: requests, failed", options.away), away.to_string()]);
-    rows.push(vec!["  a change after its return".to_owned(), ui::millis(back)]);
-    rows.push(vec!["memory at the end".to_owned(), cluster.memory()]);
-    let failed = counts.failed + away.failed;
+    let started = cluster.memory();
+    let counts = cluster.change_in_a_row(&options, started, &mut table)?;
+    let away = cluster.be_away(options.away, &mut table)?;
+    cluster.ask_for_metrics(&mut table)?;
+    table.row("memory at the end", cluster.memory().to_string());
     for first in [&counts.first, &away.first].into_iter().flatten() {
         ui::error(&format!("the first that failed: {first}"));
     }
     ui::heading("bench churn");
-    ui::table(&rows);
-    Ok(failed == 0)
+    ui::table(&table.0);
+    Ok(counts.failed + away.failed == 0)
+}
+
+/// What is printed.
+#[derive(Default)]
+struct Table(Vec<Vec<String>>);
+
+impl Table {
+    fn row(&mut self, what: &str, value: String) {
+        eprintln!("{what}: {value}");
+        self.0.push(vec![what.to_owned(), value]);
+    }
+}
+
+/// What both processes hold.
+#[derive(Clone, Copy)]
+struct Footprint {
+    controller: u64,
+    envoy: u64,
+}
+
+impl std::fmt::Display for Footprint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "controller {}, Envoy {}", ui::bytes(self.controller), ui::bytes(self.envoy))
+    }
 }
 
 /// What is timed.
@@ -164,6 +164,7 @@ struct Cluster {
     api: SocketAddr,
     switches: SocketAddr,
     http: SocketAddr,
+    healthz: SocketAddr,
     backends: [SocketAddr; 2],
     ingresses: usize,
     took: Duration,
@@ -217,6 +218,7 @@ impl Cluster {
             api,
             switches,
             http,
+            healthz,
             backends,
             ingresses: options.ingresses,
             took: Duration::ZERO,
@@ -340,14 +342,91 @@ impl Cluster {
         call(self.switches, method, path, value)
     }
 
-    fn memory(&self) -> String {
-        let resident = |id: u32| {
-            let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-            let kibibytes = line.trim().trim_end_matches(" kB").trim().parse::<u64>().unwrap_or(0);
-            ui::bytes(kibibytes * 1024)
-        };
-        format!("{}, {}", resident(self.controller.id()), resident(self.envoy.id()))
+    /// Makes changes of one kind, one after the other.
+    fn time_kind(&mut self, kind: Kind, options: &Options, table: &mut Table) -> Result<()> {
+        // An even number, so that the options are in the end what they were.
+        let rounds = options.samples.next_multiple_of(2);
+        let before = self.cpu();
+        let mut times = (0..rounds).map(|round| self.time(kind, round)).collect::<Result<Vec<Duration>>>()?;
+        let ran = self.cpu().map(|now| now / u32::try_from(rounds).unwrap_or(1));
+        let before = before.map(|then| then / u32::try_from(rounds).unwrap_or(1));
+        times.sort_unstable();
+        let at = |thousandths| ui::millis(quantile(&times, thousandths));
+        let [controller, envoy] =
+            [0, 1].map(|which: usize| ui::millis(ran[which].saturating_sub(before[which])));
+        table.row(
+            kind.name(),
+            format!(
+                "{}, {}, at most {}; CPU: controller {controller}, Envoy {envoy}",
+                at(500),
+                at(990),
+                at(1000),
+            ),
+        );
+        Ok(())
+    }
+
+    /// Makes many changes without waiting, under load.
+    fn change_in_a_row(&mut self, options: &Options, before: Footprint, table: &mut Table) -> Result<Counts> {
+        let first = options.changes.min(100);
+        let load = Load::start(self.http, &objects::host(0));
+        let start = Instant::now();
+        (0..first).try_for_each(|round| self.change_somewhere(round))?;
+        self.time(Kind::CreateIngress, usize::MAX)?;
+        let early = self.memory();
+        (first..options.changes).try_for_each(|round| self.change_somewhere(round))?;
+        let written = start.elapsed();
+        self.time(Kind::ChangeIngress, usize::MAX)?;
+        let live = start.elapsed();
+        let late = self.memory();
+        let counts = load.end();
+        let (written, live) = (ui::seconds(written), ui::seconds(live));
+        table.row(
+            &format!("{} changes in a row: written, live", options.changes),
+            format!("{written}, {live}"),
+        );
+        table.row("  requests meanwhile, failed", counts.to_string());
+        table.row("memory before", before.to_string());
+        table.row(&format!("  after {first} of them"), early.to_string());
+        table.row("  after all", late.to_string());
+        thread::sleep(SETTLING);
+        table.row(&format!("  {} s later", SETTLING.as_secs()), self.memory().to_string());
+        Ok(counts)
+    }
+
+    /// Has the API server be away, under load.
+    fn be_away(&mut self, seconds: u64, table: &mut Table) -> Result<Counts> {
+        let load = Load::start(self.http, &objects::host(0));
+        self.control("PUT", "/away", &Value::from("refuse"))?;
+        thread::sleep(Duration::from_secs(seconds));
+        self.control("PUT", "/away", &Value::from("no"))?;
+        let back = self.time(Kind::CreateIngress, usize::MAX - 1)?;
+        let counts = load.end();
+        table.row(&format!("API server away for {seconds} s: requests, failed"), counts.to_string());
+        table.row("  a change after its return", ui::millis(back));
+        Ok(counts)
+    }
+
+    fn ask_for_metrics(&self, table: &mut Table) -> Result<()> {
+        let start = Instant::now();
+        let answer = http::request(self.healthz, "GET", "metrics", "/metrics", &[], LIMIT)
+            .context("ask for metrics")?;
+        let size = ui::bytes(answer.body.len() as u64);
+        table.row("/metrics", format!("{}, {size}", ui::millis(start.elapsed())));
+        Ok(())
+    }
+
+    fn processes(&self) -> [u32; 2] {
+        [self.controller.id(), self.envoy.id()]
+    }
+
+    fn cpu(&self) -> [Duration; 2] {
+        self.processes().map(cpu_time)
+    }
+
+    fn memory(&self) -> Footprint {
+        let [controller, envoy] = self.processes().map(|id| memory(id, Memory::Held).unwrap_or(0));
+        Footprint { controller, envoy }
     }
 }
 

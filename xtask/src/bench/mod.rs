@@ -95,6 +95,12 @@ fn median(values: &[Duration]) -> Duration {
     }
 }
 
+/// What so many in a thousand are at most.
+fn quantile(ascending: &[Duration], thousandths: usize) -> Duration {
+    let position = (ascending.len() * thousandths).div_ceil(1000).saturating_sub(1);
+    ascending.get(position).copied().unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,5 +111,14 @@ mod tests {
             let values: Vec<Duration> = values.iter().map(|&value| Duration::from_millis(value)).collect();
             assert_eq!(median(&values), Duration::from_millis(expected), "{values:?}");
         }
+    }
+
+    #[test]
+    fn quantiles() {
+        let times: Vec<Duration> = (1..=1000).map(Duration::from_millis).collect();
+        for (thousandths, expected) in [(500, 500), (999, 999), (1000, 1000), (1, 1)] {
+            assert_eq!(quantile(&times, thousandths), Duration::from_millis(expected), "{thousandths}");
+        }
+        assert_eq!(quantile(&[], 500), Duration::ZERO);
     }
 }

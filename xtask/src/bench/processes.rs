@@ -25,6 +25,11 @@ pub fn memory(process: u32, memory: Memory) -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
+/// How long a process has run on CPUs, all its threads that live together.
+pub fn cpu_time(process: u32) -> Duration {
+    thread_times(process, "").iter().sum()
+}
+
 /// How long each thread whose name begins so has run.
 pub fn thread_times(process: u32, name: &str) -> Vec<Duration> {
     let tasks = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use super::processes::{Memory, memory, thread_times};
+use super::quantile;
 use super::scale::objects::Objects;
 use super::scale::{backend, envoy_of};
 use crate::args::{self, Arg, Args, Misuse};
@@ -222,12 +223,6 @@ fn ask(connection: &mut Option<TcpStream>, address: SocketAddr) -> io::Result<()
     }
 }
 
-/// What so many in a thousand are at most.
-fn quantile(ascending: &[Duration], thousandths: usize) -> Duration {
-    let position = (ascending.len() * thousandths).div_ceil(1000).saturating_sub(1);
-    ascending.get(position).copied().unwrap_or_default()
-}
-
 fn report(title: &str, reloads: usize, quiet: &Span, busy: &Span, marks: &[Mark]) -> bool {
     ui::heading(&format!("bench reload: {title}, {reloads} changes"));
     let micros = |time: Duration| format!("{:.2} ms", time.as_secs_f64() * 1000.0);
@@ -258,18 +253,4 @@ fn report(title: &str, reloads: usize, quiet: &Span, busy: &Span, marks: &[Mark]
         );
     }
     busy.failed == 0 && quiet.failed == 0
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles() {
-        let times: Vec<Duration> = (1..=1000).map(Duration::from_millis).collect();
-        for (thousandths, expected) in [(500, 500), (999, 999), (1000, 1000), (1, 1)] {
-            assert_eq!(quantile(&times, thousandths), Duration::from_millis(expected), "{thousandths}");
-        }
-        assert_eq!(quantile(&[], 500), Duration::ZERO);
-    }
 }
