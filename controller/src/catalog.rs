@@ -126,43 +126,44 @@ impl Catalog {
     /// Translates all objects; for an Ingress that is rejected its last good version stands in.
     pub fn translate(&mut self, options: &Options) -> Translation {
         let (snapshot, mut diagnostics) = self.gather();
-        let (found, _) = self.translator.translate(&snapshot, options);
+        let Catalog { translator, mender, accepted, .. } = self;
+        let (found, _) = translator.translate(&snapshot, options);
         let rejected = &found.rejected;
         for (name, ingress) in &snapshot.ingresses {
-            if self.accepted.get(name).is_some_and(|held| Arc::ptr_eq(held, ingress)) {
+            if accepted.get(name).is_some_and(|held| Arc::ptr_eq(held, ingress)) {
                 continue;
             }
             let reference = ObjectRef { kind: Kind::Ingress, name: name.clone() };
             if rejected.binary_search(&reference).is_err() {
-                self.accepted.insert(name.clone(), Arc::clone(ingress));
+                accepted.insert(name.clone(), Arc::clone(ingress));
             }
         }
-        if self.accepted.len() > snapshot.ingresses.len().saturating_sub(rejected.len()) {
-            self.accepted.retain(|name, _| snapshot.ingresses.contains_key(name));
+        if accepted.len() > snapshot.ingresses.len().saturating_sub(rejected.len()) {
+            accepted.retain(|name, _| snapshot.ingresses.contains_key(name));
         }
         let mut mended = Arc::clone(&snapshot);
         let mut substituted = BTreeSet::new();
         for reference in rejected {
-            let Some(good) = self.accepted.get(&reference.name) else { continue };
+            let Some(good) = accepted.get(&reference.name) else { continue };
             Arc::make_mut(&mut mended).insert(Object::Ingress(Arc::clone(good)));
             substituted.insert(reference.clone());
         }
         let mut translation = if substituted.is_empty() {
-            self.mender = Translator::default();
+            *mender = Translator::default();
             diagnostics.extend(found.diagnostics.iter().cloned());
-            Translation::clone(&found)
+            found.clone()
         } else {
             // What was found in the rejected version is what its author has to know; what the good one says
             // was said when it came.
             let of_substituted = |diagnostic: &&Diagnostic| {
                 diagnostic.object.as_ref().is_some_and(|object| substituted.contains(object))
             };
-            let (good, _) = self.mender.translate(&mended, options);
+            let (good, _) = mender.translate(&mended, options);
             diagnostics.extend(found.diagnostics.iter().filter(of_substituted).cloned());
             let others = good.diagnostics.iter().filter(|diagnostic| !of_substituted(diagnostic));
             diagnostics.extend(others.cloned());
             diagnostics.extend(substituted.iter().map(|object| kept_note(object.clone(), None)));
-            Translation { rejected: rejected.clone(), ..Translation::clone(&good) }
+            Translation { rejected: rejected.clone(), ..good.clone() }
         };
         diagnostics.sort_by(|a, b| (&a.source, &a.object, a).cmp(&(&b.source, &b.object, b)));
         diagnostics.dedup();

@@ -8,15 +8,31 @@ use crate::changes::changed;
 use crate::objects::{ObjectName, PortRef, Snapshot};
 use crate::output::{Cluster, Endpoint, Endpoints, Options, Translation};
 
-/// What [`translate`](crate::translate) gives for `after`, made from `translation`, which is of `before` with the
-/// same options. The two differ in EndpointSlices alone. None where it takes more than other addresses in clusters,
-/// since a Service has endpoints that had none.
-pub fn with_endpoints(
+/// Makes of a translation, which is of `before`, what [`translate`](crate::translate) gives for `after` with the same
+/// options. The two differ in EndpointSlices alone. Gives whether it did: not where it takes more than other addresses in
+/// clusters, since a Service has endpoints that had none.
+pub fn put_endpoints(
+    translation: &mut Translation,
+    before: &Snapshot,
+    after: &Snapshot,
+    options: &Options,
+) -> bool {
+    let Some(all) = all_renewed(translation, before, after, options) else { return false };
+    for (name, endpoints) in all {
+        if let Some(cluster) = translation.clusters.get_mut(&name) {
+            cluster.endpoints = Endpoints::Addresses(endpoints);
+        }
+    }
+    true
+}
+
+/// The clusters with other addresses; none where that is not all.
+fn all_renewed(
     translation: &Translation,
     before: &Snapshot,
     after: &Snapshot,
     options: &Options,
-) -> Option<Translation> {
+) -> Option<Vec<(String, Vec<Endpoint>)>> {
     let slices = changed(&before.endpoint_slices, &after.endpoint_slices);
     let changed: BTreeSet<&ObjectName> = slices.iter().map(|(service, _)| service).collect();
     if changed.iter().any(|service| wakes_or_sleeps(service, before, after)) {
@@ -32,15 +48,9 @@ pub fn with_endpoints(
         if is_subset(name) {
             return None;
         }
-        all.extend(renewed(cluster, before, after)?.map(|endpoints| (name, endpoints)));
+        all.extend(renewed(cluster, before, after)?.map(|endpoints| (name.clone(), endpoints)));
     }
-    let mut translation = translation.clone();
-    for (name, endpoints) in all {
-        if let Some(cluster) = translation.clusters.get_mut(name) {
-            cluster.endpoints = Endpoints::Addresses(endpoints);
-        }
-    }
-    Some(translation)
+    Some(all)
 }
 
 /// Whether a Service has endpoints now and had none, or the other way round: rules, canaries and what is said

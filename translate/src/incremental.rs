@@ -4,20 +4,21 @@
 //! Gives what [`translate`](crate::translate) gives, byte for byte. Where that is doubtful, everything is translated.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use ingress_wasm::config::{Action, Host, PluginConfig};
 use serde::Serialize;
 
 use crate::changes::Changes;
 use crate::diagnostic::Diagnostic;
-use crate::endpoints::with_endpoints;
+use crate::endpoints::put_endpoints;
+use crate::generation::{Digests, generation};
+use crate::hosts::ANY_HOST;
 use crate::ledger::{Key, Ledger, Traits};
 use crate::objects::{ConfigMap, Kind, ObjectName, ObjectRef, Snapshot};
 use crate::output::{Options, Translation};
 use crate::references;
 use crate::report;
-use crate::translate::{World, generation, translate_some};
+use crate::translate::{World, translate_some};
 use crate::used::keep_used;
 
 /// Up to so many Ingresses are translated by themselves, however few there are in all.
@@ -33,7 +34,8 @@ pub struct Translator {
 struct Held {
     snapshot: Snapshot,
     options: Options,
-    translation: Arc<Translation>,
+    translation: Translation,
+    digests: Digests,
     ledger: Ledger,
     world: World,
 }
@@ -53,46 +55,38 @@ pub enum Extent {
 
 impl Translator {
     /// Translates all objects.
-    pub fn translate(&mut self, snapshot: &Snapshot, options: &Options) -> (Arc<Translation>, Extent) {
-        if let Some(held) = self.held.take().filter(|held| held.options == *options)
-            && let Some((held, extent)) = held.brought_to(snapshot)
-        {
-            return (Arc::clone(&self.held.insert(held).translation), extent);
-        }
-        let (translation, asked) = translate_some(snapshot, options, None);
-        let ledger = Ledger::of(snapshot, options, &asked);
-        let held = Held {
-            snapshot: snapshot.clone(),
-            options: options.clone(),
-            translation: Arc::new(translation),
-            world: ledger.world(),
-            ledger,
-        };
-        (Arc::clone(&self.held.insert(held).translation), Extent::Everything)
+    pub fn translate(&mut self, snapshot: &Snapshot, options: &Options) -> (&Translation, Extent) {
+        let brought = self.held.take().filter(|held| held.options == *options);
+        let brought = brought.and_then(|held| held.brought_to(snapshot));
+        let (held, extent) = brought.unwrap_or_else(|| (Held::new(snapshot, options), Extent::Everything));
+        (&self.held.insert(held).translation, extent)
     }
 }
 
 impl Held {
+    fn new(snapshot: &Snapshot, options: &Options) -> Self {
+        let (translation, asked, digests) = translate_some(snapshot, options, None);
+        let ledger = Ledger::of(snapshot, options, &asked);
+        let world = ledger.world();
+        Held { snapshot: snapshot.clone(), options: options.clone(), translation, digests, ledger, world }
+    }
+
     /// None where everything has to be translated.
     fn brought_to(mut self, snapshot: &Snapshot) -> Option<(Held, Extent)> {
         let changes = Changes::between(&self.snapshot, snapshot);
         if changes.is_nothing() {
             return Some((self, Extent::Nothing));
         }
-        if changes.only_endpoints()
-            && let Some(found) = with_endpoints(&self.translation, &self.snapshot, snapshot, &self.options)
-        {
-            self.translation = Arc::new(found);
-            self.snapshot.endpoint_slices = snapshot.endpoint_slices.clone();
-            return Some((self, Extent::Endpoints));
-        }
-        let extent = self.translate_changed(&changes, snapshot)?;
+        let put = changes.only_endpoints()
+            && put_endpoints(&mut self.translation, &self.snapshot, snapshot, &self.options);
+        let extent = if put { Extent::Endpoints } else { self.translate_changed(&changes, snapshot)? };
         changes.apply(&mut self.snapshot, snapshot);
         Some((self, extent))
     }
 
+    /// Leaves the translation half done where it gives nothing.
     fn translate_changed(&mut self, changes: &Changes, snapshot: &Snapshot) -> Option<Extent> {
-        let Held { options, ledger, snapshot: held, world, translation } = &mut *self;
+        let Held { options, ledger, snapshot: held, world, translation, .. } = &mut *self;
         let limits = translation.connections.clients.rate_limits.as_ref();
         let limits = limits.and_then(|service| translation.clusters.get(&service.cluster));
         let limits = limits.map(|cluster| cluster.service.service.clone());
@@ -138,7 +132,7 @@ impl Held {
         if ledger.world() != *world {
             return None;
         }
-        let (part, asked) = translate_some(snapshot, options, Some((&involved, &*world)));
+        let (part, asked, _) = translate_some(snapshot, options, Some((&involved, &*world)));
         for service in ledger.take_asked(&involved, &asked) {
             if ledger.matters(&service) || ledger.is_ambiguous(&service, snapshot) || is_default(&service) {
                 return None;
@@ -149,8 +143,13 @@ impl Held {
         if !part.passed_headers.is_subset(passed) || (snippets && !passed.is_empty()) {
             return None;
         }
+        // Nor may the part have more to say than of these Ingresses.
+        let known = |host: &Host| host.name == ANY_HOST || hosts.contains(&host.name);
+        if !part.config.hosts.iter().all(known) {
+            return None;
+        }
         let count = involved.len();
-        self.translation = Arc::new(Splice { before: &self.translation, involved, hosts }.with(part)?);
+        Splice { involved, hosts, digests: &mut self.digests }.put(part, &mut self.translation);
         Some(Extent::Ingresses(count))
     }
 }
@@ -166,85 +165,65 @@ fn concerns_all(object: &ObjectRef, snapshot: &Snapshot, options: &Options) -> b
             .is_some_and(|map| of_map(map))
 }
 
-/// A translation in which another one takes the place of what these Ingresses came to.
+/// Puts a translation in the place of what these Ingresses came to.
 struct Splice<'a> {
-    before: &'a Translation,
     involved: BTreeSet<ObjectName>,
     /// Every host that one of them names or has named.
     hosts: BTreeSet<String>,
+    digests: &'a mut Digests,
 }
 
 impl Splice<'_> {
-    /// None where the part has more to say than of these Ingresses.
-    fn with(&self, part: Translation) -> Option<Translation> {
-        let Splice { before, hosts, .. } = self;
-        let base = |host: &Host| host.name == crate::hosts::ANY_HOST;
-        if !part.config.hosts.iter().all(|host| base(host) || hosts.contains(&host.name)) {
-            return None;
-        }
-        let mut config = self.config(&before.config, part.config);
-        let mut clusters = before.clusters.clone();
-        clusters.extend(part.clusters);
-        let mut transports = before.transports.clone();
-        transports.extend(part.transports);
-        let mut route_profiles = before.route_profiles.clone();
-        route_profiles.extend(part.route_profiles);
-        let passthrough = self.by_host(&before.passthrough, part.passthrough);
-        let elsewhere = (&passthrough, &before.connections);
-        keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, elsewhere);
-        config.generation.clear();
-        config.generation = generation(&config);
-        let mut diagnostics: Vec<Diagnostic> =
-            before.diagnostics.iter().filter(|said| !self.is_of(said)).cloned().collect();
-        diagnostics.extend(part.diagnostics.into_iter().filter(|said| self.is_of(said)));
-        report::put_in_order(&mut diagnostics);
-        let mut rejected: Vec<ObjectRef> =
-            before.rejected.iter().filter(|object| !self.involved.contains(&object.name)).cloned().collect();
-        rejected.extend(part.rejected);
-        rejected.sort();
-        Some(Translation {
+    fn put(self, part: Translation, whole: &mut Translation) {
+        // Named one by one, so that a field that is added has to be thought of.
+        let Translation {
             config,
             clusters,
             transports,
             route_profiles,
-            default_profile: before.default_profile.clone(),
-            passed_headers: before.passed_headers.clone(),
-            certificates: self.by_host(&before.certificates, part.certificates),
-            default_certificate: before.default_certificate.clone(),
-            client_authorities: self.by_host(&before.client_authorities, part.client_authorities),
+            default_profile: _,
+            passed_headers: _,
+            certificates,
+            default_certificate: _,
+            client_authorities,
             passthrough,
-            tls: before.tls.clone(),
-            host_ciphers: self.by_host(&before.host_ciphers, part.host_ciphers),
-            connections: before.connections.clone(),
+            tls: _,
+            host_ciphers,
+            connections: _,
             diagnostics,
             rejected,
-        })
+        } = part;
+        self.put_config(config, &mut whole.config);
+        whole.clusters.extend(clusters);
+        whole.transports.extend(transports);
+        whole.route_profiles.extend(route_profiles);
+        self.put_by_host(certificates, &mut whole.certificates);
+        self.put_by_host(client_authorities, &mut whole.client_authorities);
+        self.put_by_host(passthrough, &mut whole.passthrough);
+        self.put_by_host(host_ciphers, &mut whole.host_ciphers);
+        let Translation { config, clusters, transports, route_profiles, passthrough, connections, .. } = whole;
+        keep_used(config, clusters, transports, route_profiles, (passthrough, connections));
+        self.digests.retain(|host, _| !self.hosts.contains(host));
+        config.generation = generation(config, self.digests);
+        whole.diagnostics.retain(|said| !is_of(&self.involved, said));
+        let of_part = diagnostics.into_iter().filter(|said| is_of(&self.involved, said));
+        whole.diagnostics.extend(of_part);
+        report::put_in_order(&mut whole.diagnostics);
+        whole.rejected.retain(|object| !self.involved.contains(&object.name));
+        whole.rejected.extend(rejected);
+        whole.rejected.sort();
     }
 
-    fn is_of(&self, diagnostic: &Diagnostic) -> bool {
-        let object = diagnostic.object.as_ref();
-        object.is_some_and(|object| object.kind == Kind::Ingress && self.involved.contains(&object.name))
+    fn put_by_host<T>(&self, part: BTreeMap<String, T>, whole: &mut BTreeMap<String, T>) {
+        self.hosts.iter().for_each(|host| drop(whole.remove(host)));
+        whole.extend(part.into_iter().filter(|(host, _)| self.hosts.contains(host)));
     }
 
-    fn by_host<T: Clone>(
-        &self,
-        before: &BTreeMap<String, T>,
-        part: BTreeMap<String, T>,
-    ) -> BTreeMap<String, T> {
-        let mut all = before.clone();
-        self.hosts.iter().for_each(|host| drop(all.remove(host)));
-        all.extend(part.into_iter().filter(|(host, _)| self.hosts.contains(host)));
-        all
-    }
-
-    fn config(&self, before: &PluginConfig, part: PluginConfig) -> PluginConfig {
+    fn put_config(&self, part: PluginConfig, whole: &mut PluginConfig) {
         let PluginConfig { credentials, api_keys, policies, balancing, hosts, .. } = part;
-        let mut all_policies = before.policies.clone();
-        let policies = positions(&mut all_policies, policies);
-        let mut all_balancing = before.balancing.clone();
-        let balancing = positions(&mut all_balancing, balancing);
-        let mut all: Vec<Host> =
-            before.hosts.iter().filter(|host| !self.hosts.contains(&host.name)).cloned().collect();
+        let policies = positions(&mut whole.policies, policies);
+        let balancing = positions(&mut whole.balancing, balancing);
+        whole.hosts.retain(|host| !self.hosts.contains(&host.name));
         for mut host in hosts.into_iter().filter(|host| self.hosts.contains(&host.name)) {
             let locations = host.locations.iter_mut().map(|location| &mut location.rule);
             for rule in host.rules.iter_mut().chain(locations) {
@@ -253,27 +232,19 @@ impl Splice<'_> {
                     *position = balancing.get(*position).copied().unwrap_or(*position);
                 }
             }
-            all.push(host);
+            whole.hosts.push(host);
         }
         // Two runs that are in order already.
-        all.sort_by(|one, other| one.name.cmp(&other.name));
-        let mut all_credentials = before.credentials.clone();
-        all_credentials.extend(credentials);
-        let mut all_api_keys = before.api_keys.clone();
-        all_api_keys.extend(api_keys);
-        PluginConfig {
-            credentials: all_credentials,
-            api_keys: all_api_keys,
-            policies: all_policies,
-            balancing: all_balancing,
-            hosts: all,
-            global: before.global.clone(),
-            generation: before.generation.clone(),
-            parts: Vec::new(),
-            part: None,
-            version: before.version,
-        }
+        whole.hosts.sort_by(|one, other| one.name.cmp(&other.name));
+        whole.credentials.extend(credentials);
+        whole.api_keys.extend(api_keys);
     }
+}
+
+/// Whether something is said of one of these Ingresses.
+fn is_of(ingresses: &BTreeSet<ObjectName>, diagnostic: &Diagnostic) -> bool {
+    let object = diagnostic.object.as_ref();
+    object.is_some_and(|object| object.kind == Kind::Ingress && ingresses.contains(&object.name))
 }
 
 /// Adds values to a list that does not have them; gives the position of each.

@@ -23,6 +23,7 @@ mod endpoints;
 mod error_pages;
 mod exemptions;
 mod external_auth;
+mod generation;
 mod global;
 pub mod host_ciphers;
 mod hosts;

@@ -16,6 +16,7 @@ use crate::connections;
 use crate::error_pages;
 use crate::exemptions::PathPolicies;
 use crate::external_auth;
+use crate::generation::{Digests, generation};
 use crate::global;
 use crate::host_ciphers;
 use crate::hosts::{self, Entrant, Hosts};
@@ -58,12 +59,12 @@ pub fn translate(snapshot: &Snapshot, options: &Options) -> Translation {
 }
 
 /// Translates these Ingresses as if there were no others but for the world they are in; without that, all of them.
-/// Gives as well which Services they name other than as backends.
+/// Gives as well which Services they name other than as backends, and the numbers of hosts.
 pub(crate) fn translate_some(
     snapshot: &Snapshot,
     options: &Options,
     some: Option<(&BTreeSet<ObjectName>, &World)>,
-) -> (Translation, Asked) {
+) -> (Translation, Asked, Digests) {
     let mut report = Report::default();
     let mut defaults = global::read(snapshot, options, &mut report);
     let mut policies = Policies::default();
@@ -214,7 +215,8 @@ pub(crate) fn translate_some(
     connections.clients.rate_limits = rate_limits;
     let elsewhere = (&passthrough, &connections);
     keep_used(&mut config, &mut clusters, &mut transports, &mut route_profiles, elsewhere);
-    config.generation = generation(&config);
+    let mut digests = Digests::new();
+    config.generation = generation(&config, &mut digests);
     let tls = tls::read(snapshot, options, &mut report);
     let host_ciphers = host_ciphers::read(&admitted, &config.hosts, &tls, &mut report);
     let certificates = certificates(snapshot, &on_tls, &mut report);
@@ -237,7 +239,7 @@ pub(crate) fn translate_some(
         diagnostics,
         rejected,
     };
-    (translation, asked)
+    (translation, asked, digests)
 }
 
 /// Those Ingresses that are ours, oldest first; of the same age the greater `namespace/name` first, as
@@ -269,26 +271,6 @@ fn served<'s>(
 /// `namespace/name`
 fn written(name: &ObjectName) -> impl Iterator<Item = u8> + '_ {
     name.namespace.bytes().chain([b'/']).chain(name.name.bytes())
-}
-
-/// A name for the content: the FNV-1a hash of its JSON form.
-pub(crate) fn generation(config: &PluginConfig) -> String {
-    struct Fnv(u64);
-    impl std::io::Write for Fnv {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            for byte in bytes {
-                self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut hash = Fnv(0xcbf2_9ce4_8422_2325);
-    // Neither the sink nor these types can fail.
-    let _ = serde_json::to_writer(&mut hash, config);
-    format!("{:016x}", hash.0)
 }
 
 /// The ports of Services that Ingresses of ours name, for backends that stand in for them.

@@ -1,7 +1,8 @@
 //! What hosts refer to, and nothing else: the rest of a configuration, numbered in the order in which their rules name
 //! it, and the clusters. So a configuration depends on what is in it and not on the way there.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use ingress_wasm::config::{Action, Balancing, PluginConfig, PolicySet, Rule};
 
@@ -32,13 +33,14 @@ pub fn keep_used(
     profiles.retain(|name, _| used.contains(name.as_str()));
 
     let named = named(config, profiles, elsewhere);
-    clusters.retain(|name, _| named.contains(name));
+    clusters.retain(|name, _| named.contains(name.as_str()));
     transports.retain(|name, _| clusters.contains_key(name));
 }
 
 /// Numbers policies and balancing in the order in which rules name them.
 fn renumber(config: &mut PluginConfig) {
-    let (mut policies, mut balancing) = (Positions::default(), Positions::default());
+    let mut policies = Positions::of(config.policies.len());
+    let mut balancing = Positions::of(config.balancing.len());
     for host in &mut config.hosts {
         let locations = host.locations.iter_mut().map(|location| &mut location.rule);
         for rule in host.rules.iter_mut().chain(locations) {
@@ -53,17 +55,24 @@ fn renumber(config: &mut PluginConfig) {
 }
 
 /// New positions for old ones, in the order in which they are asked for.
-#[derive(Default)]
 struct Positions {
-    new: HashMap<usize, usize>,
+    /// By the old ones.
+    new: Vec<Option<usize>>,
     old: Vec<usize>,
 }
 
 impl Positions {
+    fn of(count: usize) -> Self {
+        Positions { new: vec![None; count], old: Vec::new() }
+    }
+
     fn new_of(&mut self, old: usize) -> usize {
-        *self.new.entry(old).or_insert_with(|| {
+        let next = self.old.len();
+        // One that leads nowhere goes on doing so.
+        let Some(new) = self.new.get_mut(old) else { return old };
+        *new.get_or_insert_with(|| {
             self.old.push(old);
-            self.old.len() - 1
+            next
         })
     }
 
@@ -74,13 +83,14 @@ impl Positions {
 }
 
 /// The names of all clusters that something refers to.
-fn named(
-    config: &PluginConfig,
-    profiles: &BTreeMap<String, RouteProfile>,
-    (passthrough, connections): (&Passthrough, &Connections),
-) -> BTreeSet<String> {
-    let mut named: BTreeSet<String> = passthrough.values().cloned().collect();
-    named.extend(connections.clients.rate_limits.iter().map(|service| service.cluster.clone()));
+fn named<'a>(
+    config: &'a PluginConfig,
+    profiles: &'a BTreeMap<String, RouteProfile>,
+    (passthrough, connections): (&'a Passthrough, &'a Connections),
+) -> HashSet<Cow<'a, str>> {
+    let limits = connections.clients.rate_limits.iter().map(|service| &service.cluster);
+    let mut named: HashSet<Cow<'a, str>> =
+        passthrough.values().chain(limits).map(|name| Cow::Borrowed(name.as_str())).collect();
     for host in &config.hosts {
         let mut seen = None;
         for rule in &host.rules {
@@ -90,30 +100,29 @@ fn named(
                 && let Some(set) = set
             {
                 seen = Some(rule.policies);
-                named.extend(set.error_pages.iter().filter_map(|pages| pages.cluster.clone()));
-                named.extend(clusters_asked(set, host).into_iter().map(|name| name.into_owned()));
+                let pages = set.error_pages.iter().filter_map(|pages| pages.cluster.as_deref());
+                named.extend(pages.map(Cow::Borrowed));
+                named.extend(clusters_asked(set, host));
             }
             let suffix = set.and_then(|set| set.tls_cluster_suffix.as_deref());
             clusters_of(config, rule, |cluster| {
-                named.extend(suffix.map(|suffix| format!("{cluster}{suffix}")));
-                if !named.contains(cluster) {
-                    named.insert(cluster.to_owned());
-                }
+                named.extend(suffix.map(|suffix| Cow::Owned(format!("{cluster}{suffix}"))));
+                named.insert(Cow::Borrowed(cluster));
             });
         }
     }
     // A route names the clusters of its mirror and of its keys whether or not a request comes.
     for profile in profiles.values() {
-        named.extend(profile.mirror.iter().map(|mirror| mirror.cluster.clone()));
+        named.extend(profile.mirror.iter().map(|mirror| Cow::Borrowed(mirror.cluster.as_str())));
         if let Some(Jwt { keys: Keys::Remote { cluster, .. }, .. }) = &profile.jwt {
-            named.insert(cluster.clone());
+            named.insert(Cow::Borrowed(cluster));
         }
     }
     named
 }
 
 /// The clusters that requests of a rule go to.
-fn clusters_of(config: &PluginConfig, rule: &Rule, mut take: impl FnMut(&str)) {
+fn clusters_of<'a>(config: &'a PluginConfig, rule: &'a Rule, mut take: impl FnMut(&'a str)) {
     match &rule.action {
         Action::Forward { cluster, balancing, .. } => {
             take(cluster);
@@ -139,9 +148,10 @@ mod tests {
 
     #[test]
     fn positions_come_in_the_order_of_use() {
-        let mut positions = Positions::default();
+        let mut positions = Positions::of(5);
         let new: Vec<usize> = [4, 2, 4, 0, 2].into_iter().map(|old| positions.new_of(old)).collect();
         assert_eq!(new, [0, 1, 0, 2, 1]);
+        assert_eq!(positions.new_of(7), 7, "there is none");
         assert_eq!(positions.take(vec!["a", "b", "c", "d", "e"]), ["e", "c", "a"]);
     }
 }

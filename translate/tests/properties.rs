@@ -242,7 +242,7 @@ fn follow(
         };
         *extents.entry(extent).or_default() += 1;
         let expected = translate(&snapshot, options);
-        let (found, expected) = (comparable(&found), comparable(&expected));
+        let (found, expected) = (comparable(found), comparable(&expected));
         assert_eq!(found.0, expected.0, "{name}, change {round}: {extent}");
         assert_eq!(found.1, expected.1, "{name}, change {round}: {extent}");
         change(&mut snapshot, all, random);
