@@ -201,7 +201,8 @@ impl Splice<'_> {
         self.put_by_host(client_authorities, &mut whole.client_authorities);
         self.put_by_host(passthrough, &mut whole.passthrough);
         self.put_by_host(host_ciphers, &mut whole.host_ciphers);
-        let Translation { config, clusters, transports, route_profiles, passthrough, connections, .. } = whole;
+        let Translation { config, clusters, transports, route_profiles, passthrough, connections, .. } =
+            whole;
         keep_used(config, clusters, transports, route_profiles, (passthrough, connections));
         self.digests.retain(|host, _| !self.hosts.contains(host));
         config.generation = generation(config, self.digests);
