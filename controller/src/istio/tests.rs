@@ -151,7 +151,7 @@ fn hosts_outside_of_the_mesh_are_made_known_to_the_gateway_alone() {
 }
 
 #[test]
-fn a_large_configuration_is_compressed_and_too_large_a_one_refused() {
+fn a_large_configuration_is_compressed() {
     let mut manifests = SERVICES.to_owned();
     for index in 0..1000 {
         manifests.push_str(&ingress(&format!("shop-{index}"), "{name: web, port: {number: 80}}", ""));
@@ -209,6 +209,19 @@ fn ten_thousand_ingresses_with_five_paths_fit_into_one_object() {
     let object = plugin::plugin(&config, &settings()).expect("it fits");
     let size = object.to_string().len();
     assert!(size < OBJECT_LIMIT, "{size}");
+}
+
+#[test]
+fn too_large_a_configuration_is_refused() {
+    let found =
+        made(&format!("{SERVICES}{}", ingress("a", "{name: web, port: {number: 80}}", "")), &settings());
+    let config = of_kind(&found.expect("objects"), "WasmPlugin")[0]["spec"]["pluginConfig"].clone();
+    let mut config = ingress_wasm::config::from_slice(config.to_string().as_bytes()).expect("it is read");
+    // Text that has little in common with itself.
+    config.generation = (0..400_000).map(|index| short_hash(&index.to_string())).collect();
+    let error =
+        plugin::plugin(&config, &settings()).expect_err("an API server would not take it").to_string();
+    assert!(error.contains("--ingress-class"), "{error}");
 }
 
 #[test]
