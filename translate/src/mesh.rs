@@ -108,6 +108,15 @@ const OPTIONS: &[(bool, Gap)] = &[
     (
         false,
         gap(
+            "generate-request-id",
+            Warning,
+            "requests without X-Request-ID get one from the gateway all the same",
+            "leave it away",
+        ),
+    ),
+    (
+        false,
+        gap(
             "use-http2",
             Warning,
             "HTTP/2 is offered to clients: a Gateway cannot leave it away",
