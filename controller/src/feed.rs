@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use crate::envoy::{BuildError, ResourceBuilder};
 use crate::ready::{NotReady, Workers};
-use crate::xds::{Generation, Outcome, Publisher, Rejection, Server, ServerError, XdsEvent};
+use crate::xds::{Generation, Outcome, Publisher, Rejection, ResourceType, Server, ServerError, XdsEvent};
 
 /// Why a translation is not live.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,12 @@ impl Feed {
     pub fn publish(&mut self, translation: &Translation) -> Result<Generation, BuildError> {
         let set = self.builder.build(translation)?;
         Ok(self.publisher.publish(set))
+    }
+
+    /// Takes in what Envoy refused, before what is published next.
+    pub fn refused(&mut self, rejections: &[Rejection]) {
+        let secrets = rejections.iter().filter(|rejection| rejection.kind == ResourceType::Secret);
+        self.builder.refused(secrets.flat_map(|rejection| &rejection.names));
     }
 
     /// What tells what became of what was published.

@@ -350,6 +350,7 @@ impl Site {
     fn rejected(&mut self, translation: &Translation, changes: Changes, rejections: &[Rejection]) {
         self.controller.metrics.accepted.set(0);
         self.controller.metrics.activity.configured("", false);
+        self.controller.sink.refused(rejections);
         let store = &mut self.controller.store;
         self.open = self.quarantine.refused(store, rejections, translation, changes);
         self.left_out = self.quarantine.diagnostics(store);

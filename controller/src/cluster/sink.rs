@@ -118,6 +118,13 @@ impl Sink {
         }
     }
 
+    /// Takes in what Envoy refused, before what is published next.
+    pub fn refused(&mut self, rejections: &[Rejection]) {
+        if let Sink::Envoy { feed, .. } = self {
+            feed.refused(rejections);
+        }
+    }
+
     /// Sends a translation on its way, in place of any that is not live yet. `before` is what is served.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use super::jwt;
 use super::listeners::{Bind, CertificateSource, Listeners, https_listener, https_managers, plain_listeners};
 use super::names::{DEFAULT_CERTIFICATE, FILTER, JWT_FILTER, ROUTES};
 use super::parts;
-use super::pb::{core, pack_any, tls};
+use super::pb::{Kind, Struct, Value, core, listener, pack_any, tls};
 use super::routes::{Profiles, route_configuration};
 use super::tls::{Managers, TlsPlan, authorities_name, authorities_secret, secret, secret_name};
 use super::wasm::filter_config;
@@ -37,6 +37,7 @@ pub struct ResourceBuilder {
     /// Shown where the translation names no default certificate.
     own_certificate: Option<Certificate>,
     secrets: HashMap<String, Secret>,
+    refusals: Refusals,
     module: PathBuf,
     routes: Option<Routes>,
     clusters: HashMap<String, Encoded>,
@@ -79,8 +80,11 @@ struct Https {
     bind: Bind,
     managers: Managers,
     /// As it was built last, and from what.
-    built: Option<(TlsPlan, Arc<Resource>)>,
+    built: Option<(TlsPlan, Refusals, Arc<Resource>)>,
 }
+
+/// How often certificates and authorities were refused, by the names of their resources.
+pub(super) type Refusals = BTreeMap<String, u32>;
 
 /// A certificate's resource and what it was made from.
 #[derive(Debug)]
@@ -121,6 +125,7 @@ impl ResourceBuilder {
             connections,
             own_certificate: certificate.cloned(),
             secrets: HashMap::new(),
+            refusals: Refusals::new(),
             module,
             routes: None,
             clusters: HashMap::new(),
@@ -146,7 +151,7 @@ impl ResourceBuilder {
             set.insert(ResourceType::Listener, Arc::clone(listener));
         }
         if let Some(https) = &mut self.https {
-            set.insert(ResourceType::Listener, https.listener(translation));
+            set.insert(ResourceType::Listener, https.listener(translation, &self.refusals));
             self.certificates(translation, &mut set);
         }
         // One that a host is served with as well is the same resource.
@@ -171,6 +176,16 @@ impl ResourceBuilder {
         }
         for (name, settings) in clusters {
             self.cluster(name, settings, transports.get(name));
+        }
+    }
+
+    /// Notes certificates and authorities that Envoy refused, by the names of their resources. The chains that hold
+    /// them are other chains from now on: of one that is as it was, Envoy keeps what it made before, and does not
+    /// say once more that it cannot be used.
+    pub fn refused<'a>(&mut self, secrets: impl Iterator<Item = &'a String>) {
+        for name in secrets {
+            let count = self.refusals.entry(name.clone()).or_default();
+            *count = count.saturating_add(1);
         }
     }
 
@@ -386,26 +401,52 @@ fn https(listeners: &Listeners, clients: &ClientConnections) -> Option<Https> {
     Some(Https { bind, managers, built: None })
 }
 
+/// Tells chains that hold something that was refused from those that were there then.
+pub(super) fn mark(listener: &mut listener::Listener, refusals: &Refusals) {
+    if refusals.is_empty() {
+        return;
+    }
+    for chain in &mut listener.filter_chains {
+        // Names stand in it as they are.
+        let bytes = pack_any(chain.clone()).value;
+        let holds = |name: &str| bytes.windows(name.len()).any(|window| window == name.as_bytes());
+        let held = refusals.iter().filter(|(name, _)| holds(name));
+        let count = held.fold(0_u32, |sum, (_, count)| sum.saturating_add(*count));
+        if count > 0 {
+            let count = Value { kind: Some(Kind::NumberValue(f64::from(count))) };
+            let refused = Struct { fields: [("refused".to_owned(), count)].into() };
+            chain.metadata = Some(core::Metadata {
+                filter_metadata: [(FILTER.to_owned(), refused)].into(),
+                ..core::Metadata::default()
+            });
+        }
+    }
+}
+
 /// A name for the content with this digest.
 fn generation(digest: &[u8; 32]) -> String {
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Https {
-    fn listener(&mut self, translation: &Translation) -> Arc<Resource> {
+    fn listener(&mut self, translation: &Translation, refusals: &Refusals) -> Arc<Resource> {
         let plan = TlsPlan::new(translation);
-        if let Some((built, resource)) = &self.built
+        if let Some((built, with, resource)) = &self.built
             && *built == plan
+            && with == refusals
         {
             return Arc::clone(resource);
         }
         let clients = &translation.connections.clients;
-        let message = https_listener(self.bind, &self.managers, &plan, CertificateSource::Server, clients);
+        let mut message =
+            https_listener(self.bind, &self.managers, &plan, CertificateSource::Server, clients);
+        mark(&mut message, refusals);
         // The version is that of the input: the message holds a map, whose bytes come in any order.
-        let origin = format!("{:?}{:?}{plan:?}{:?}", self.bind, self.managers, clients.proxy_protocol);
+        let origin =
+            format!("{:?}{:?}{plan:?}{:?}{refusals:?}", self.bind, self.managers, clients.proxy_protocol);
         let resource =
             Arc::new(Resource::with_version_of(message.name.clone(), pack_any(message), origin.as_bytes()));
-        self.built = Some((plan, Arc::clone(&resource)));
+        self.built = Some((plan, refusals.clone(), Arc::clone(&resource)));
         resource
     }
 }

@@ -171,3 +171,27 @@ fn keys_are_not_in_a_plan() {
     let plan = plan(&[("a.x", Some(certificate("own", &["a.x"])))], &["b.x"], &[], false);
     assert!(!format!("{plan:?}").contains("KEY"), "{plan:?}");
 }
+
+/// Of a chain that is as it was, Envoy keeps what it made, whether it could be used or not.
+#[test]
+fn chains_with_what_was_refused_are_others() {
+    let chain = |name: &str, secret: &str| listener::FilterChain {
+        name: name.to_owned(),
+        filters: vec![listener::Filter { name: secret.to_owned(), ..listener::Filter::default() }],
+        ..listener::FilterChain::default()
+    };
+    let before = listener::Listener {
+        filter_chains: vec![chain("one", "n/a"), chain("two", "n/b")],
+        ..listener::Listener::default()
+    };
+    let marked = |count: u32| {
+        let mut after = before.clone();
+        let refusals = [("n/a".to_owned(), count)].into_iter().filter(|(_, count)| *count > 0).collect();
+        super::super::resources::mark(&mut after, &refusals);
+        after.filter_chains
+    };
+    assert_eq!(marked(0), before.filter_chains);
+    assert_ne!(marked(1)[0], before.filter_chains[0]);
+    assert_ne!(marked(1)[0], marked(2)[0], "refused again");
+    assert_eq!(marked(1)[1], before.filter_chains[1], "others stay");
+}
