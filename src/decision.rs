@@ -459,29 +459,40 @@ pub fn apply_edits<'a>(headers: &[HeaderLine<'a>], edits: &'a [Edit<'_>]) -> Vec
         else {
             continue;
         };
-        let same = |line: &(Cow<'a, [u8]>, &'a [u8])| line.0.eq_ignore_ascii_case(name.as_bytes());
-        match edit {
-            Edit::Remove(_) | Edit::For(..) => lines.retain(|line| !same(line)),
-            Edit::RemoveAll(_) => lines.retain(|line| !begins_with(&line.0, name)),
-            Edit::Set(_, value) if value.is_empty() => lines.retain(|line| !same(line)),
-            Edit::Set(_, value) => match lines.iter().position(same) {
-                Some(first) => {
-                    let mut position = 0_usize;
+        if let Edit::RemoveAll(_) = edit {
+            lines.retain(|line| !begins_with(&line.0, name));
+            continue;
+        }
+        let same = |line: &(Cow<'a, [u8]>, &'a [u8])| is_same(&line.0, name.as_bytes());
+        let first = lines.iter().position(same);
+        match (edit, first) {
+            (Edit::Set(_, value), Some(first)) if !value.is_empty() => {
+                // Most names stand once, and then nothing has to be moved.
+                let mut position = 0_usize;
+                if lines.iter().skip(first.saturating_add(1)).any(same) {
                     lines.retain(|line| {
                         let keep = position <= first || !same(line);
                         position = position.saturating_add(1);
                         keep
                     });
-                    if let Some(line) = lines.get_mut(first) {
-                        line.1 = value;
-                    }
                 }
-                None => lines.push((lower(name), value)),
-            },
-            Edit::Add(_, value) => lines.push((lower(name), value)),
+                if let Some(line) = lines.get_mut(first) {
+                    line.1 = value;
+                }
+            }
+            (Edit::Add(_, value), _) => lines.push((lower(name), value)),
+            (Edit::Set(_, value), None) if !value.is_empty() => lines.push((lower(name), value)),
+            (_, Some(_)) => lines.retain(|line| !same(line)),
+            (_, None) => {}
         }
     }
     lines
+}
+
+/// Whether two names are the same header. Nearly all that are compared differ in length.
+#[inline]
+fn is_same(name: &[u8], other: &[u8]) -> bool {
+    name.len() == other.len() && name.eq_ignore_ascii_case(other)
 }
 
 /// Whether the name of a header begins so; those of Envoy's pseudo headers never do.

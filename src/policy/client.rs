@@ -109,7 +109,8 @@ impl ClientAddress {
 
     /// Walks the list from its end, as long as the address that named the next one is trusted.
     fn address<'a>(&self, peer: &'a [u8], list: Option<&[u8]>) -> Cow<'a, [u8]> {
-        let (Some(list), Some(mut current)) = (list, parse_address(peer)) else { return Cow::Borrowed(peer) };
+        let Some(list) = list else { return Cow::Borrowed(peer) };
+        let Some(mut current) = parse_address(peer) else { return Cow::Borrowed(peer) };
         let mut found = false;
         for entry in list.rsplit(|byte| *byte == b',') {
             if !self.trusted.contains(current) {
