@@ -1,12 +1,13 @@
 //! What a proxied request costs: ours against Envoy's own routes, a filter that does nothing, nginx and a Lua
 //! filter, with the same rules, the same backend and the same requests.
 //!
-//! The proxies of a rule set all run, one worker each, and are asked in turns; so what else the machine does hits all
-//! of them, and the ratios within one turn say more than the figures. CPU is what the proxy's process used, user and
+//! The proxies of a rule set all run, one worker each, and are asked in turns of a moment; so what else the machine does
+//! hits all of them, and the ratios within one turn say more than the figures. CPU is what the proxy's process used, user and
 //! system, by `/proc`.
 
 mod contenders;
 mod sets;
+mod slices;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -175,12 +176,14 @@ impl Bench<'_> {
         }
         // Not counted: each has its code compiled and its connections made.
         for (contender, _) in &mut running {
-            self.turn(contender, &script, 1)?;
+            self.alone(contender, &script)?;
         }
         for turn in 1..=self.repeats {
             eprintln!("{}: turn {turn} of {}", self.set.name, self.repeats);
-            for (contender, turns) in &mut running {
-                turns.push(self.turn(contender, &script, self.seconds)?);
+            let costs = self.costs(&mut running, &script)?;
+            for ((contender, turns), cpu) in running.iter_mut().zip(costs) {
+                let (p50, p99) = self.alone(contender, &script)?;
+                turns.push(Turn { cpu, per_core: 1e6 / cpu.max(f64::EPSILON), p50, p99 });
             }
         }
         running
@@ -194,32 +197,59 @@ impl Bench<'_> {
             .collect()
     }
 
-    fn turn(&self, contender: &mut Contender, script: &Path, seconds: u64) -> Result<Turn> {
+    /// CPU in microseconds per request of each, asked in slices in turns.
+    fn costs(&self, running: &mut [(Contender, Vec<Turn>)], script: &Path) -> Result<Vec<f64>> {
+        let mut before = Vec::new();
+        for (contender, _) in &mut *running {
+            contender.server.check()?;
+            before.push(cpu(contender.server.id())?);
+        }
+        // Each runs for as long as all take together, and waits for most of it.
+        let seconds = self.seconds.saturating_mul(running.len() as u64).saturating_add(1);
+        let commands = running.iter().map(|(contender, _)| self.load(contender, script, seconds)).collect();
+        let texts = slices::run(commands, Duration::from_secs(seconds))?;
+        let mut costs = Vec::new();
+        for (((contender, _), before), text) in running.iter().zip(before).zip(texts) {
+            let requests = answered(contender.kind, &text)?;
+            costs.push((cpu(contender.server.id())?.saturating_sub(before)).as_secs_f64() * 1e6 / requests);
+        }
+        Ok(costs)
+    }
+
+    /// Latencies in microseconds where nobody else is asked: the median, and what one request in a hundred exceeds.
+    fn alone(&self, contender: &mut Contender, script: &Path) -> Result<(f64, f64)> {
         contender.server.check()?;
-        let process = contender.server.id();
-        let before = cpu(process)?;
+        let output = process::output(&mut self.load(contender, script, 1))?;
+        let text = String::from_utf8_lossy(&output);
+        answered(contender.kind, &text)?;
+        Ok((field(&text, "p50 ")?, field(&text, "p99 ")?))
+    }
+
+    /// What sends requests to one of them.
+    fn load(&self, contender: &Contender, script: &Path, seconds: u64) -> Command {
         let mut wrk = Command::new(self.wrk);
         wrk.args(["--threads", "1", "--connections", CONNECTIONS, "--duration", &format!("{seconds}s")]);
+        // Waiting for one's turn is no fault of the proxy.
+        wrk.args(["--timeout", &format!("{}s", seconds.saturating_add(60))]);
         wrk.arg("--script").arg(script).arg(format!("http://{}/", contender.address));
-        let output = process::output(&mut wrk)?;
-        let used = cpu(process)? - before;
-        let text = String::from_utf8_lossy(&output);
-        let field = |name: &str| -> Result<f64> {
-            let line = text.lines().find_map(|line| line.strip_prefix(name));
-            let value = line.with_context(|| format!("wrk did not tell {name}in {text:?}"))?;
-            Ok(value.trim().parse()?)
-        };
-        let (requests, bad) = (field("requests ")?, field("bad ")?);
-        if bad > 0.0 || requests < 1.0 {
-            bail!("{}: {bad} of {requests} requests were not answered with 200", contender.kind.name());
-        }
-        Ok(Turn {
-            cpu: used.as_secs_f64() * 1e6 / requests,
-            per_core: requests / used.as_secs_f64().max(f64::EPSILON),
-            p50: field("p50 ")?,
-            p99: field("p99 ")?,
-        })
+        wrk
     }
+}
+
+/// A figure of those that the script of wrk prints.
+fn field(text: &str, name: &str) -> Result<f64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    let value = line.with_context(|| format!("wrk did not tell {name}in {text:?}"))?;
+    Ok(value.trim().parse()?)
+}
+
+/// How many requests were answered, all of them well.
+fn answered(kind: Kind, text: &str) -> Result<f64> {
+    let (requests, bad) = (field(text, "requests ")?, field(text, "bad ")?);
+    if bad > 0.0 || requests < 1.0 {
+        bail!("{}: {bad} of {requests} requests were not answered with 200", kind.name());
+    }
+    Ok(requests)
 }
 
 /// CPU that a process has used, user and system.
