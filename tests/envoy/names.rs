@@ -6,11 +6,15 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 use ingress_wasm_tests::product::{Product, binary};
 use ingress_wasm_tests::site::{Backend, Site};
 
 use crate::support::{SOON, Served, eventually, expect_status, ingress, without_a_failed_request};
+
+/// How long an answer of the name server takes.
+const LATENCY: Duration = Duration::from_millis(200);
 
 /// A name server for whose every name is 127.0.0.1, once it answers.
 struct NameServer {
@@ -39,8 +43,10 @@ impl NameServer {
             // An empty datagram ends it.
             while let Ok((length @ 1.., from)) = socket.recv_from(&mut buffer) {
                 let query = buffer.get(..length).unwrap_or_default().to_vec();
+                lock(&state).held.push((query, from));
+                // As far away as name servers are: who does not wait for the answer is found out.
+                thread::park_timeout(LATENCY);
                 let mut state = lock(&state);
-                state.held.push((query, from));
                 if state.answers {
                     answer(&socket, &mut state);
                 }
@@ -104,14 +110,14 @@ fn answer_to(query: &[u8]) -> Option<Vec<u8>> {
     Some(answer)
 }
 
-/// A program that runs Envoy with this name server alone, which it asks once and then waits.
-fn envoy_asking(site: &Site, port: u16, seconds: u32) -> std::io::Result<std::path::PathBuf> {
+/// A program that runs Envoy with this name server alone, which it asks so many times before it gives up.
+fn envoy_asking(site: &Site, port: u16, tries: u32) -> std::io::Result<std::path::PathBuf> {
     let envoy = std::env::var("ENVOY").unwrap_or_else(|_| "envoy".to_owned());
     let resolver = format!(
         "{{typed_dns_resolver_config: {{name: envoy.network.dns_resolver.cares, typed_config: {{\"@type\": \
          type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig, \
          resolvers: [{{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}], \
-         query_timeout_seconds: {seconds}, query_tries: 1}}}}}}"
+         query_timeout_seconds: 2, query_tries: {tries}}}}}}}"
     );
     let file = site.temporary().with_file_name("envoy-asking");
     std::fs::write(&file, format!("#!/bin/sh\nexec '{envoy}' \"$@\" --config-yaml '{resolver}'\n"))?;
@@ -127,12 +133,12 @@ fn named(port: u16) -> String {
 }
 
 /// What is served, and the name server that Envoy asks.
-fn serve(seconds: u32, manifests: impl Fn(&Site) -> String) -> Result<(Served, NameServer), String> {
+fn serve(tries: u32, manifests: impl Fn(&Site) -> String) -> Result<(Served, NameServer), String> {
     let io = |error: std::io::Error| error.to_string();
     let server = NameServer::start().map_err(io)?;
     let site = Site::new(&[Backend::new("web", 1), Backend::new("far", 1)], &BTreeMap::new()).map_err(io)?;
     site.write("site.yaml", &manifests(&site)).map_err(io)?;
-    let envoy = envoy_asking(&site, server.port().map_err(io)?, seconds).map_err(io)?;
+    let envoy = envoy_asking(&site, server.port().map_err(io)?, tries).map_err(io)?;
     let arguments = [OsStr::new("--envoy"), envoy.as_os_str()];
     let product = Product::start_with(&binary()?, &site.manifests(), &site.temporary(), &arguments)?;
     Ok((Served { product, site }, server))
@@ -151,8 +157,8 @@ fn hosts(site: &Site) -> String {
 }
 
 pub fn silent_name_server_holds_up_no_start() -> Result<(), String> {
-    // For as long as the test runs, the first query is the only one.
-    let (served, server) = serve(3600, hosts)?;
+    // It gives up later than anybody waits for a start.
+    let (served, server) = serve(100, hosts)?;
     assert!(server.was_asked(), "Envoy has asked for the name");
     expect_status(&served.get("web.example", "/")?, 200, "a Service with addresses")?;
     expect_status(&served.get("far.example", "/")?, 503, "a Service whose name nobody knows")?;
@@ -165,7 +171,7 @@ pub fn silent_name_server_holds_up_no_start() -> Result<(), String> {
 }
 
 pub fn changed_cluster_with_a_name_loses_no_request() -> Result<(), String> {
-    let (served, server) = serve(2, hosts)?;
+    let (served, server) = serve(1, hosts)?;
     server.speak();
     let answers = || served.get("far.example", "/").is_ok_and(|response| response.status == 200);
     eventually("an answer of the backend with the name", SOON, answers)?;
