@@ -220,15 +220,16 @@ impl Site {
         let socket = operations::bind(healthz)
             .await
             .with_context(|| format!("cannot listen on {healthz} for probes and metrics"))?;
+        let (accepted, follow_accepted) = watch::channel(Err("starting".to_owned()));
         let operations = Operations {
             standing: standings,
             ending: ends,
+            accepted: follow_accepted.clone(),
             metrics: Arc::clone(metrics),
             admin,
             turn: Arc::default(),
         };
         operations.serve(socket);
-        let (accepted, follow_accepted) = watch::channel(Err("starting".to_owned()));
         Ok(Site { standing, ending, accepted, follow_accepted })
     }
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 
 use super::metrics::Metrics;
-use super::readiness::Standing;
+use super::readiness::{Accepted, Standing};
 use crate::admin;
 use crate::envoy::Admin;
 
@@ -23,6 +23,8 @@ pub struct Operations {
     pub standing: watch::Receiver<Standing>,
     /// The controller has been told to end: no more requests should come.
     pub ending: watch::Receiver<bool>,
+    /// What Envoy has accepted; its sender lives as long as the loop that follows the objects.
+    pub accepted: watch::Receiver<Result<Accepted, String>>,
     /// The controller's own metrics.
     pub metrics: Arc<Metrics>,
     /// Where Envoy's are; none: in the gateway of a mesh.
@@ -35,7 +37,7 @@ impl Operations {
     /// Answers on a bound socket until the process ends.
     pub fn serve(self, listener: TcpListener) {
         let router = Router::new()
-            .route("/healthz", get(async || "ok\n"))
+            .route("/healthz", get(healthz))
             .route("/readyz", get(readyz))
             .route("/metrics", get(metrics))
             .with_state(self);
@@ -54,6 +56,15 @@ impl Operations {
 /// Where the address cannot be had.
 pub async fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(address).await
+}
+
+/// Whether a restart would help: where the loop that follows the objects is gone, what is served stays as it is for
+/// good. Envoy, in its own container, goes on serving meanwhile.
+async fn healthz(State(operations): State<Operations>) -> Response {
+    if operations.accepted.has_changed().is_err() && !*operations.ending.borrow() {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "objects are followed no more\n").into_response();
+    }
+    "ok\n".into_response()
 }
 
 async fn readyz(State(operations): State<Operations>) -> Response {
@@ -81,4 +92,31 @@ async fn metrics(State(operations): State<Operations>) -> Response {
         }
     }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn controller_without_its_loop_is_not_healthy() {
+        let (accepted, follow_accepted) = watch::channel(Err("starting".to_owned()));
+        let (ending, ends) = watch::channel(false);
+        let (_standing, standings) = watch::channel(Standing::Ready);
+        let operations = Operations {
+            standing: standings,
+            ending: ends,
+            accepted: follow_accepted,
+            metrics: Arc::default(),
+            admin: None,
+            turn: Arc::default(),
+        };
+        let status = async || healthz(State(operations.clone())).await.status();
+        assert_eq!(status().await, StatusCode::OK);
+        drop(accepted);
+        assert_eq!(status().await, StatusCode::INTERNAL_SERVER_ERROR);
+        // At the end the loop is stopped on purpose.
+        ending.send_replace(true);
+        assert_eq!(status().await, StatusCode::OK);
+    }
 }
