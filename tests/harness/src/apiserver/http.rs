@@ -21,11 +21,12 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
 use super::admission::{self, Change};
+use super::discovery;
 use super::failure::Failure;
 use super::faults::{Answer, Asked, Away};
 use super::objects::{self, Form, Patch, View, Write};
 use super::query::{Query, percent_decoded};
-use super::resources::{Discovery, Named, Resource, Target, named};
+use super::resources::{Named, Resource, Target, named};
 use super::select::Selector;
 use super::watch::{Initial, Watching};
 use super::{Shared, State};
@@ -150,8 +151,8 @@ async fn answer(shared: &Arc<Shared>, request: Request<Incoming>) -> Response<Bo
     let path = percent_decoded(parts.uri.path());
     let target = match named(&path) {
         Some(Named::Objects(target)) => target,
-        Some(Named::Discovery(discovery)) => {
-            return match discover(&shared.lock(), &discovery) {
+        Some(Named::Discovery(level)) => {
+            return match discovery::document(&shared.lock(), &level) {
                 Some(found) => json_answer(200, found.to_string().into_bytes()),
                 None => failed(&Failure::no_resource()),
             };
@@ -293,71 +294,6 @@ fn other(path: &str) -> Response<Body> {
         }
         "/healthz" | "/livez" | "/readyz" => json_answer(200, b"ok".to_vec()),
         _ => failed(&Failure::no_resource()),
-    }
-}
-
-fn discover(state: &State, level: &Discovery) -> Option<Value> {
-    let group = |name: &str, versions: &[String]| {
-        let versions: Vec<Value> = versions
-            .iter()
-            .map(|version| json!({"groupVersion": format!("{name}/{version}"), "version": version}))
-            .collect();
-        json!({"name": name, "versions": versions, "preferredVersion": versions.first()})
-    };
-    match level {
-        Discovery::Core => Some(json!({"kind": "APIVersions", "versions": ["v1"]})),
-        Discovery::Groups => {
-            let groups: Vec<Value> =
-                objects::groups(state).iter().map(|(name, versions)| group(name, versions)).collect();
-            Some(json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups}))
-        }
-        Discovery::Group(name) => {
-            let groups = objects::groups(state);
-            let mut found = group(name, groups.get(name)?);
-            found["kind"] = "APIGroup".into();
-            found["apiVersion"] = "v1".into();
-            Some(found)
-        }
-        Discovery::Version(name, version) => {
-            let of_it = |resource: &&Resource| resource.group == *name && resource.versions.contains(version);
-            let mut found = Vec::new();
-            for resource in state.resources.iter().filter(of_it) {
-                let verbs =
-                    ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-                let short_names = short_names(&resource.plural);
-                let entry = |name: String, verbs: &[&str]| {
-                    json!({
-                        "shortNames": short_names,
-                        "name": name, "singularName": resource.kind.to_lowercase(),
-                        "namespaced": resource.namespaced, "kind": resource.kind, "verbs": verbs,
-                    })
-                };
-                found.push(entry(resource.plural.clone(), &verbs));
-                if resource.status {
-                    found.push(entry(format!("{}/status", resource.plural), &["get", "patch", "update"]));
-                }
-            }
-            let group_version = if name.is_empty() { version.clone() } else { format!("{name}/{version}") };
-            let list = json!({
-                "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": found,
-            });
-            (!found.is_empty()).then_some(list)
-        }
-    }
-}
-
-/// What kubectl's users write.
-fn short_names(plural: &str) -> &'static [&'static str] {
-    match plural {
-        "configmaps" => &["cm"],
-        "deployments" => &["deploy"],
-        "daemonsets" => &["ds"],
-        "events" => &["ev"],
-        "ingresses" => &["ing"],
-        "namespaces" => &["ns"],
-        "pods" => &["po"],
-        "services" => &["svc"],
-        _ => &[],
     }
 }
 

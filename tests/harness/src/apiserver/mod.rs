@@ -11,6 +11,7 @@
 
 mod admission;
 mod control;
+mod discovery;
 mod failure;
 mod faults;
 mod http;

@@ -484,10 +484,7 @@ fn members(value: &mut Value) -> &mut serde_json::Map<String, Value> {
     if !value.is_object() {
         *value = json!({});
     }
-    match value {
-        Value::Object(members) => members,
-        _ => unreachable!("it has just been made one"),
-    }
+    value.as_object_mut().expect("it has just been made one")
 }
 
 fn set(value: &mut Value, field: &str, to: Option<Value>) {
